@@ -1,0 +1,166 @@
+"""``DatabaseConfig``: all that asyncdb knows of one database, checked once and frozen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import ConfigurationError
+
+Family = Literal["mysql", "postgresql", "sqlite"]
+TLSMode = Literal["disabled", "required", "verify_ca", "verify_identity"]
+IsolationLevel = Literal["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+_FAMILIES: Mapping[str, Family] = {
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "sqlite": "sqlite",
+}
+
+
+class DatabaseConfig(BaseModel):
+    """Describes one database: where it is, its pool, its time-outs, its session settings.
+
+    Names are SQLAlchemy's where it has them. An unknown name is an error.
+
+    - **units**: every time-out is in seconds; sizes are connections.
+    - **errors**: ``ConfigurationError``, from :meth:`of` and :meth:`from_url`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    alias: str = "default"
+    family: Family
+    host: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
+    unix_socket: str | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    database: str = ""
+
+    pool_size: int = Field(default=10, ge=1)
+    """Connections kept. Ten keep two cores busy; multiply by workers before you raise it."""
+    max_overflow: int = Field(default=0, ge=0)
+    """Connections above ``pool_size``. None: a burst waits in line, it does not storm the server."""
+    pool_timeout: float = Field(default=5.0, gt=0)
+    """Seconds to wait for a connection. A web request that waited longer is lost to its user;
+    SQLAlchemy's 30 hides an overload until every worker stands in line."""
+    max_waiting: int | None = Field(default=None, ge=0)
+    """Callers that may wait at once; one more gets ``PoolOverloaded``. None: any number, each bounded in time."""
+    pool_recycle: float = Field(default=1800.0)
+    """Seconds after which a connection is replaced, less up to a tenth at random so that a pool does not
+    reconnect all at once; never more than the server's own idle limit allows. -1: only that limit."""
+    pool_pre_ping: bool = True
+    """Whether an idle connection may be pinged at checkout; a look at its socket is taken in any case."""
+    ping_after: float = Field(default=30.0, ge=0)
+    """Idle seconds after which a checkout pings. A server that goes away closes the socket, and the local
+    look sees that for nothing; a ping is for what drops idle connections in silence (NAT, proxies, firewalls),
+    and the shortest such limits in common use are 50 to 60 s. 0: a ping at every checkout, as SQLAlchemy's."""
+
+    connect_timeout: float = Field(default=10.0, gt=0)
+    """Seconds for the whole login: TCP, TLS, authentication, session settings."""
+    ping_timeout: float = Field(default=2.0, gt=0)
+    """Seconds for the answer to a ping, after which the connection counts as dead."""
+    read_timeout: float | None = Field(default=300.0, gt=0)
+    """Seconds to wait for the reply to one statement, after which the connection is dropped. None: no bound."""
+    close_timeout: float = Field(default=1.0, gt=0)
+    """Seconds of grace for a polite goodbye, after which the socket is closed without one."""
+    busy_timeout: float = Field(default=5.0, ge=0)
+    """SQLite alone: seconds to wait for another connection's lock."""
+
+    tls: TLSMode | None = None
+    """None is what the driver does by itself: MySQL no TLS, PostgreSQL TLS where the server offers it."""
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    isolation_level: IsolationLevel | None = None
+    """The level of every transaction that asks for no other. None is the server's own default."""
+    session_settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Set on each new connection: MySQL ``SET SESSION name = value``, PostgreSQL ``SET``, SQLite ``PRAGMA``."""
+    init_command: str | None = None
+    """SQL sent once on each new connection, after the session settings."""
+    driver_options: Mapping[str, Any] = Field(default_factory=dict, repr=False)
+    """Further arguments of the driver's ``connect``; each family has a list of those it honours."""
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Checks ``options`` and returns the configuration.
+
+        - **errors**: one ``ConfigurationError`` that lists every wrong option, with the nearest known name
+          for an unknown one and never a value.
+        """
+        try:
+            return cls(**options)
+        except ValidationError as err:
+            alias = options.get("alias", "default")
+            raise ConfigurationError(f"database {alias!r}: {'; '.join(map(cls._explain, err.errors()))}") from None
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Builds a configuration from a database URL (``mysql://``, ``mariadb://``, ``postgresql://``, ``sqlite:///``).
+
+        - **errors**: ``ConfigurationError``; it does not repeat the URL.
+        """
+        try:
+            parsed = make_url(url)
+        except (ArgumentError, ValueError):
+            raise ConfigurationError("this is not a database URL (mysql://user:password@host/name)") from None
+        backend = parsed.drivername.partition("+")[0]
+        if backend not in _FAMILIES:
+            raise ConfigurationError(
+                f"no driver for {backend!r} URLs: use one of {', '.join(sorted(_FAMILIES))}",
+            )
+        query = {name: value if isinstance(value, str) else value[-1] for name, value in parsed.query.items()}
+        return cls.of(
+            family=_FAMILIES[backend],
+            host=parsed.host,
+            port=parsed.port,
+            user=parsed.username,
+            password=parsed.password,
+            database=parsed.database or (":memory:" if backend == "sqlite" else ""),
+            **query | options,
+        )
+
+    @classmethod
+    def _explain(cls, error: Any) -> str:
+        name = ".".join(str(part) for part in error["loc"])
+        if error["type"] != "extra_forbidden":
+            return f"{name}: {error['msg']}" if name else error["msg"].removeprefix("Value error, ")
+        near = difflib.get_close_matches(name, cls.model_fields, n=1)
+        return f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.pool_recycle != -1 and self.pool_recycle <= 0:
+            raise ValueError("pool_recycle must be a positive number of seconds, or -1")
+        if self.tls in ("verify_ca", "verify_identity") and self.tls_ca is None and self.family != "mysql":
+            raise ValueError(f"tls={self.tls!r} needs tls_ca, the certificate authority to verify against")
+        if self.tls in (None, "disabled") and (self.tls_ca or self.tls_cert or self.tls_key):
+            raise ValueError("tls_ca, tls_cert and tls_key need tls='required', 'verify_ca' or 'verify_identity'")
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("tls_key needs tls_cert")
+        if self.family == "sqlite":
+            if not self.database:
+                raise ValueError("a SQLite database needs a file name or ':memory:'")
+            if self.host or self.port or self.user or self.password or self.unix_socket or self.tls:
+                raise ValueError("SQLite takes no host, port, unix_socket, user, password or tls")
+        elif self.host and self.unix_socket:
+            raise ValueError("give host or unix_socket, not both")
+        return self
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether this is a SQLite database that lives in memory, so that its one connection is never replaced."""
+        return self.family == "sqlite" and (self.database == ":memory:" or "mode=memory" in self.database)
+
+    def __str__(self) -> str:
+        place = self.unix_socket or ":".join(str(part) for part in (self.host, self.port) if part) or self.database
+        return f"{self.alias!r} ({self.family} at {place})"
