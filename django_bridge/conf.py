@@ -78,7 +78,6 @@ def config_for(alias: str) -> DatabaseConfig:
             f"MySQL, MariaDB, PostgreSQL and SQLite are bridged; leave {alias!r} to Django",
         ) from None
     draft = Draft(alias, ignored=bridge.ignore_options)
-    with_settings = dict(own)
     try:
         wrapper.check_settings()
         translate(wrapper, wrapper.get_connection_params(), draft)
@@ -93,15 +92,13 @@ def config_for(alias: str) -> DatabaseConfig:
         ) from err
     if wrapper.settings_dict["AUTOCOMMIT"] is not True:
         draft.refuse("AUTOCOMMIT", "is off, and a session here begins its transactions itself: remove it")
-    _tls_of_async_db(with_settings, draft)
+    _tls_of_async_db(own, draft)
     draft.close()
-    return DatabaseConfig.of(
-        **_ages(wrapper) | draft.fields | with_settings,
-        alias=alias,
-        family=wrapper.vendor,
-        session_settings=draft.session_settings | _mapping(own, "session_settings"),
-        driver_options=draft.driver_options | _mapping(own, "driver_options"),
-    )
+    merged = {
+        "session_settings": draft.session_settings | _mapping(own, "session_settings"),
+        "driver_options": draft.driver_options | _mapping(own, "driver_options"),
+    }
+    return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
 
 
 def bridge_for(alias: str) -> Bridge:
