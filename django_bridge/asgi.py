@@ -13,7 +13,8 @@ from typing import Any
 
 from django.core import asgi as django_asgi
 
-from asyncdb import AsyncDBError, ConfigurationError, registry
+from asyncdb import registry
+from asyncdb.errors import AsyncDBError, ConfigurationError
 
 from .conf import aliases, bridge_for, config_for
 from .databases import database

@@ -16,7 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import ConnectionHandler
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from asyncdb import ConfigurationError, DatabaseConfig
+from asyncdb.config import DatabaseConfig
+from asyncdb.errors import ConfigurationError
 
 from .options import mysql, postgresql, sqlite
 from .options.draft import Draft

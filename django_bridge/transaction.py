@@ -12,7 +12,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 from django.db import router
 from django.db.models import Model
 
-from asyncdb import IsolationLevel, Session
+from asyncdb import Session
+from asyncdb.config import IsolationLevel
 
 from .databases import database
 

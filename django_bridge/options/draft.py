@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncdb import ConfigurationError
+from asyncdb.errors import ConfigurationError
 
 
 @dataclass

@@ -6,6 +6,7 @@ Read in mysqlclient 2.3.1 (``MySQLdb/connections.py``) and Django 5.2 and 6.1 (`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -41,7 +42,6 @@ _MUST_BE = {
     "multi_statements": (False, "stays off: it turns an SQL injection into many statements; send them one by one"),
     "executemany_fallback": ("loop", "can be 'loop' alone: several statements in one packet are switched off"),
     "auth_plugin": (None, "cannot be chosen: asyncmy follows the server's choice"),
-    "server_public_key_path": (None, "is not read: use TLS, under which caching_sha2_password needs no key"),
     "write_timeout": (None, "is not offered by asyncmy; read_timeout bounds each statement as a whole"),
     "cursorclass": (None, "cannot be replaced: rows are SQLAlchemy's"),
 }
@@ -58,6 +58,7 @@ def translate(wrapper: BaseDatabaseWrapper, params: Mapping[str, Any], draft: Dr
         draft.fields.pop("port", None)
     _character_set(rest, draft)
     _tls(rest, draft)
+    _public_key(rest.pop("server_public_key_path", None), draft)
     _client_flag(rest.pop("client_flag", 0), draft)
     _conversions(rest, draft)
     draft.seconds("connect_timeout", "connect_timeout", rest.pop("connect_timeout", None))
@@ -120,6 +121,15 @@ def _tls(rest: dict[str, Any], draft: Draft) -> None:
         draft.fields["tls"] = "required"
     if draft.fields.get("tls") == "disabled" and files:
         draft.refuse("ssl", "contradicts 'ssl_mode': 'DISABLED'")
+
+
+def _public_key(path: Any, draft: Draft) -> None:
+    if not path:
+        return
+    try:
+        draft.driver_options["server_public_key"] = Path(path).read_bytes()
+    except OSError as err:
+        draft.refuse("server_public_key_path", f"cannot be read ({type(err).__name__})")
 
 
 def _client_flag(flags: int, draft: Draft) -> None:

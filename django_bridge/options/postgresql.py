@@ -54,8 +54,7 @@ def translate(wrapper: BaseDatabaseWrapper, params: Mapping[str, Any], draft: Dr
     _psycopg(wrapper, rest, draft)
     _session(wrapper, options, draft)
     _pool(options.get("pool"), draft)
-    rest.pop("client_encoding", None)
-    draft.driver_options["client_encoding"] = "UTF8"
+    rest.pop("client_encoding", None)  # Django's is UTF8, and so is asyncdb's
     for name, reason in _MUST_BE_ABSENT.items():
         if rest.pop(name, None):
             draft.refuse(name, reason)

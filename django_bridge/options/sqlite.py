@@ -49,8 +49,9 @@ def _busy_timeout(value: Any, draft: Draft) -> None:
 
 def _session(wrapper: BaseDatabaseWrapper, draft: Draft) -> None:
     draft.session_settings |= {"foreign_keys": 1, "legacy_alter_table": 0}
-    if (mode := getattr(wrapper, "transaction_mode", None)) not in (None, "IMMEDIATE"):
-        draft.refuse("transaction_mode", f"is {mode!r}: here a transaction that writes begins IMMEDIATE, a reading one DEFERRED")
+    mode = getattr(wrapper, "transaction_mode", None)
+    if mode is not None and "transaction_mode" not in draft.ignored:
+        draft.driver_options["transaction_mode"] = mode
     commands = [command.strip() for command in getattr(wrapper, "init_commands", ()) if command.strip()]
     if commands and "init_command" not in draft.ignored:
         draft.fields["init_command"] = "; ".join(commands)
