@@ -10,15 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .conf import config_for
     from .databases import database
     from .transaction import atomic, session, with_session
 
-__all__ = ["atomic", "config_for", "database", "session", "with_session"]
+__all__ = ["atomic", "database", "session", "with_session"]
 
 _HOMES = {
     "atomic": "transaction",
-    "config_for": "conf",
     "database": "databases",
     "session": "transaction",
     "with_session": "transaction",

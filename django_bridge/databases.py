@@ -38,10 +38,9 @@ def _build(alias: str) -> Database:
 def _forget(*, setting: str, **_: Any) -> None:
     """Builds anew what was built from a setting that a test overrides."""
     if setting in _CONFIGURED_BY:
-        from django.conf import settings
-
-        for alias in settings.DATABASES:
-            registry.forget(alias)
+        for alias in {built.config.alias for built in registry.databases()}:
+            for built in registry.forget(alias):
+                built.abandon()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_bridge.databases")
