@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from . import health
 from .config import DatabaseConfig, IsolationLevel
 from .engine import create_engine, pool_of
-from .errors import DatabaseClosed, NoEventLoop, UncommittedWrites
+from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse, UncommittedWrites
 from .fetching import Fetching, Params
 from .health import Health
 from .pool import PoolStats
@@ -137,8 +137,13 @@ class Database(Fetching):
         - **cancel**: rolled back; during COMMIT the outcome is the server's and the connection is dropped;
         - **source**: ``django.db.transaction.atomic``, whose meanings these options have.
         """
+        engine = self.engine
+        if isolation is not None and isolation not in engine.dialect.isolation_levels:  # type: ignore[attr-defined]  # a PhysicalDialect
+            raise TransactionMisuse(
+                f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
+            )
         return Atomic(
-            self.engine,
+            engine,
             self.config.alias,
             isolation=isolation,
             read_only=read_only,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from sqlalchemy import Executable, Row
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from .errors import ManyRows, NoRow
@@ -131,11 +131,17 @@ class Fetching:
 
     @overload
     def stream(
-        self, statement: Executable, params: Params = None, *, into: type[dict[Any, Any]], batch: int = _BATCH,
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: type[dict[Any, Any]],
+        batch: int = _BATCH,
+        **options: Any,
     ) -> RowStream[dict[str, Any]]: ...
     @overload
     def stream(
-        self, statement: Executable, params: Params = None, *, into: type[T], batch: int = _BATCH,
+        self, statement: Executable, params: Params = None, *, into: type[T], batch: int = _BATCH, **options: Any,
     ) -> RowStream[T]: ...
     @overload
     def stream(
@@ -145,22 +151,32 @@ class Fetching:
         *,
         into: None = None,
         batch: int = _BATCH,
+        **options: Any,
     ) -> RowStream[Row[Unpack[Ts]]]: ...
     @overload
     def stream(
-        self, statement: Executable, params: Params = None, *, into: None = None, batch: int = _BATCH,
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: None = None,
+        batch: int = _BATCH,
+        **options: Any,
     ) -> RowStream[Row[Any]]: ...
-    def stream(self, statement: Any, params: Params = None, *, into: Any = None, batch: int = _BATCH) -> Any:
+    def stream(
+        self, statement: Any, params: Params = None, *, into: Any = None, batch: int = _BATCH, **options: Any,
+    ) -> Any:
         """Iterates over the rows as ``into`` while the server sends them, ``batch`` rows in memory at a time.
 
         ``async for row in db.stream(...)`` is enough; leave the loop early only inside
-        ``async with db.stream(...) as rows``, which ends the stream at once and not when it is collected.
+        ``async with db.stream(...) as rows``, which ends the stream at once and not when it is collected. On a session
+        ``await db.stream(...)`` is SQLAlchemy's own ``AsyncSession.stream``, an ``AsyncResult``; ``options`` are its.
 
         - **units**: rows;
         - **errors**: as :meth:`fetch_all`, at the row where they occur;
         - **cancel**: an unfinished stream never returns its connection to the pool.
         """
-        return RowStream(self._session_for_statement, statement, params, into, batch)
+        return RowStream(self._session_for_statement, statement, params, into, batch, options)
 
 
 class RowStream(Generic[T]):
@@ -173,13 +189,25 @@ class RowStream(Generic[T]):
         params: Any,
         into: type[T] | None,
         batch: int,
+        options: Mapping[str, Any],
     ) -> None:
         self._open_session = open_session
         self._statement = statement
         self._params = params
         self._into = into
         self._batch = batch
+        self._options = options
         self._rows: AsyncGenerator[T, None] | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncResult[Any]]:
+        return self._result().__await__()
+
+    async def _result(self) -> AsyncResult[Any]:
+        opened = self._open_session()
+        if not isinstance(opened, nullcontext):
+            raise TypeError("only a session's stream() can be awaited: use `async for` or `async with`")
+        async with opened as session:
+            return await AsyncSession.stream(session, self._statement, self._params, **self._options)
 
     def __aiter__(self) -> AsyncIterator[T]:
         if self._rows is None:
@@ -197,8 +225,9 @@ class RowStream(Generic[T]):
 
     async def _generate(self) -> AsyncGenerator[T, None]:
         async with self._open_session() as session:
-            result = await session.stream(
-                self._statement, self._params, execution_options={"yield_per": self._batch},
+            options = {"yield_per": self._batch, **(self._options.get("execution_options") or {})}
+            result = await AsyncSession.stream(
+                session, self._statement, self._params, **{**self._options, "execution_options": options},
             )
             finished = False
             try:

@@ -76,6 +76,12 @@ class Session(Fetching, AsyncSession):
         """
         raise TransactionMisuse("on_commit() needs an atomic() block: a plain session is committed by its user")
 
+    @property
+    def spoiled(self) -> str | None:
+        """Why this transaction cannot be committed any more, if that is so."""
+        reason: str | None = self.sync_session.info.get(_SPOILED)
+        return reason
+
     def spoil(self, reason: str) -> None:
         """Forbids further statements and the commit of this transaction, for ``reason``."""
         self.sync_session.info[_SPOILED] = reason

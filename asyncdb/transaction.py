@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransa
 
 from .config import IsolationLevel
 from .drivers.physical import TransactionOptions
-from .errors import TransactionMisuse, TransactionOwnedByTask
+from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from .session import Hook, Session
 
 log = logging.getLogger("asyncdb.transaction")
@@ -160,6 +160,8 @@ class Atomic(AbstractAsyncContextManager[Session]):
 async def _end_outermost(block: _Block, *, failed: bool) -> None:
     session = block.session
     try:
+        if not failed and session.spoiled is not None:
+            raise TransactionPoisoned(f"the transaction on {block.alias!r} was rolled back: {session.spoiled}")
         if not failed:
             await AsyncSession.commit(session)
     finally:

@@ -170,16 +170,18 @@ class PhysicalConnection(_Connection):
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
-        if self.begun is Begun.WANTED and (kind is not Kind.READ or self.options.eager or not self._reads_anew):
+        if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
             self.wrote = True
 
-    @property
-    def _reads_anew(self) -> bool:
-        """Whether each statement sees its own snapshot anyway, so that a read needs no BEGIN."""
+    def needs_begin(self, kind: Kind) -> bool:
+        """Whether a statement of this kind needs a BEGIN before it.
+
+        A plain read does not where each statement has a snapshot of its own anyway (SQL-92, READ COMMITTED).
+        """
         level = self.options.isolation or self.isolation_override or self.isolation_level_of_server
-        return level in _EACH_STATEMENT_READS_ANEW
+        return kind is not Kind.READ or level not in _EACH_STATEMENT_READS_ANEW
 
     async def _begin_now(self) -> None:
         try:
@@ -273,7 +275,11 @@ class PhysicalDialect(_Dialect):
     """Mixin of the dialects: hands the transaction to the ``PhysicalConnection``."""
 
     isolation_levels: ClassVar[tuple[str, ...]] = (
-        "AUTOCOMMIT", "READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE",
+        "AUTOCOMMIT",
+        "READ UNCOMMITTED",
+        "READ COMMITTED",
+        "REPEATABLE READ",
+        "SERIALIZABLE",
     )
 
     reads_streams_to_their_end = False

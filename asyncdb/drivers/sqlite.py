@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
 )
 
 from ..config import DatabaseConfig
-from ..errors import ConfigurationError, TransactionMisuse
+from ..errors import ConfigurationError
 from ..greenlets import await_
 from .connecting import within_connect_timeout
 from .physical import (
@@ -30,7 +30,7 @@ from .physical import (
     PhysicalDialect,
     TransactionOptions,
 )
-from .statements import NotingCompiler
+from .statements import Kind, NotingCompiler
 
 DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})
 """What ``driver_options`` may hold."""
@@ -58,11 +58,10 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
     def server_in_transaction(self) -> bool:
         return self._connection._connection is not None and self._connection.in_transaction
 
-    @property
-    def _reads_anew(self) -> bool:
-        # As in Django's autocommit: a read takes and gives back SQLite's own lock. A BEGIN that reads first and
-        # writes later fails at once when another wrote in between, whatever the busy time-out.
-        return not self.options.eager
+    def needs_begin(self, kind: Kind) -> bool:
+        # As in Django's autocommit: a read takes and gives back SQLite's own lock, and nothing that reads can write.
+        # A BEGIN that reads first and writes later fails at once when another wrote in between (SQLITE_BUSY_SNAPSHOT).
+        return kind in (Kind.CONTROL, Kind.WRITE)
 
     def look(self) -> Liveness:
         alive = self.doom is None and self._connection._running and self._connection._connection is not None
@@ -75,8 +74,6 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
         await self._connection.execute_fetchall(sql)
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
-        if isolation not in (None, "SERIALIZABLE"):
-            raise TransactionMisuse(f"SQLite has no {isolation}: each of its transactions is SERIALIZABLE")
         if options.read_only:
             await self.send("PRAGMA query_only = ON")
             await self.send("BEGIN")

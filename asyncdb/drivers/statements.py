@@ -27,11 +27,13 @@ class Kind(enum.Enum):
     - ``READ``: a plain ``select()``: under READ COMMITTED it needs no transaction;
     - ``OPAQUE``: nothing says that it writes, but it may lock, or call what writes (``text()``, FOR UPDATE,
       a function that is not known): it needs a transaction;
+    - ``CONTROL``: it is about the transaction or the session itself (SAVEPOINT, SET): it needs a transaction;
     - ``WRITE``: it changes rows or the schema: it needs a transaction, and somebody has to commit it.
     """
 
     READ = "read"
     OPAQUE = "opaque"
+    CONTROL = "control"
     WRITE = "write"
 
 
@@ -141,12 +143,12 @@ def _kind_of_compiled(compiled: Any, statement: str) -> Kind:
 
 
 def kind_of_text(statement: str) -> Kind:
-    """Tells what SQL given as text does: ``OPAQUE`` if it reads, or controls the transaction, as far as its words tell."""
+    """Tells what SQL given as text does, as far as its words tell."""
     words = _QUOTED.sub(" ", statement)
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
     if first in _CONTROLS:
-        return Kind.OPAQUE
+        return Kind.CONTROL
     if first in _QUERIES and not _WRITING_VERB.search(_ROW_LOCK.sub(" ", words)):
         return Kind.OPAQUE
     return Kind.WRITE
