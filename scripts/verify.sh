@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# The long version of everything. A step that passed leaves .verify/STEP with the commit that it passed on,
+# and is not run again until `make verify-clean`; so a run that was interrupted, or failed, goes on there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p .verify
+
+commit() { git describe --always --dirty --exclude='*'; }
+
+step() { # NAME COMMAND...
+    local name=$1 began=$SECONDS
+    shift
+    if [[ -e .verify/$name ]]; then
+        echo "verify: $name passed already on $(<".verify/$name")"
+        return
+    fi
+    echo "verify: $name ..."
+    "$@"
+    commit >".verify/$name"
+    echo "verify: $name passed in $((SECONDS - began)) s"
+}
+
+fresh_clone() { # what is committed, in a folder with another name, twice: the second run finds everything set up
+    local folder
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' RETURN
+    git clone --quiet . "$folder/another-name"
+    for run in first second; do
+        echo "verify: $run run in a fresh clone"
+        make -C "$folder/another-name" demo ONCE=1
+        make -C "$folder/another-name" test
+    done
+}
+
+tox() { .venv/bin/tox run "$@"; }
+
+step lint make lint
+step test make test
+step docs make docs
+step demo-sqlite make demo ONCE=1
+step demo-mariadb make demo ONCE=1 DB=mariadb
+step demo-postgresql make demo ONCE=1 DB=postgresql
+step bench make bench
+for env in $(.venv/bin/tox list --no-desc -q); do
+    step "tox-$env" tox -e "$env"
+done
+step fresh-clone fresh_clone
+
+stale=$(grep -Lx -- "$(commit)" .verify/* || true)
+if [[ -n $stale ]]; then
+    echo "verify: all passed, but on an earlier commit than $(commit): ${stale//$'\n'/ } (make verify-clean starts anew)"
+else
+    echo "verify: all passed on $(commit)"
+fi
