@@ -80,8 +80,9 @@ clean:  ## remove everything that was made here
 	rm -rf $(VENV) .tox .verify .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build docs/_build
 
 $(STAMPS)/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON) here: make PYTHON=python3.13 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing); Python 3.11 or newer is needed: make PYTHON=python3.13 ..." >&2; exit 1; }
+		echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.13 ..." >&2; exit 1; }
 	@scripts/system.sh $(PYTHON) venv
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'uv$(uv_pinned)'
