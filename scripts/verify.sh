@@ -20,17 +20,17 @@ step() { # NAME COMMAND...
     echo "verify: $name passed in $((SECONDS - began)) s"
 }
 
-fresh_clone() { # what is committed, in a folder with another name, twice: the second run finds everything set up
-    local folder
+fresh_clone() ( # what is committed, in a folder with another name, twice: the second run finds everything set up
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' RETURN
+    trap 'rm -rf "$folder"' EXIT
     git clone --quiet . "$folder/another-name"
     for run in first second; do
-        echo "verify: $run run in a fresh clone"
+        began=$SECONDS
         make -C "$folder/another-name" demo ONCE=1
         make -C "$folder/another-name" test
+        echo "verify: the $run run in a fresh clone took $((SECONDS - began)) s"
     done
-}
+)
 
 step lint make lint
 step test make test
