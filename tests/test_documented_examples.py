@@ -13,21 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = {
     f"{page.relative_to(ROOT)}:{number}": source
     for page in PAGES
-    for number, source in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S))
+    for number, source in enumerate(FENCED.findall(page.read_text(encoding="utf-8")))
 }
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_imports_names_that_exist(example: str) -> None:
-    missing = []
-    for node in ast.walk(ast.parse(EXAMPLES[example], filename=example)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in {"asyncdb", "django_bridge"}:
-            module = importlib.import_module(node.module)
-            missing += [f"{node.module}.{alias.name}" for alias in node.names if not hasattr(module, alias.name)]
-    assert missing == []
+    imported = [node for node in ast.walk(ast.parse(EXAMPLES[example], example)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imported if (node.module or "").partition(".")[0] in {"asyncdb", "django_bridge"}]
+    names = [(node.module or "", alias.name) for node in ours for alias in node.names]
+    assert [name for name in names if not hasattr(importlib.import_module(name[0]), name[1])] == []
 
 
 @pytest.mark.parametrize("example", [name for name, source in EXAMPLES.items() if "asyncio.run(" in source])
