@@ -23,7 +23,7 @@ step() { # NAME COMMAND...
 fresh_clone() ( # what is committed, in a folder with another name, twice: the second run finds everything set up
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
-    git clone --quiet . "$folder/another-name"
+    git clone --quiet --no-hardlinks . "$folder/another-name"
     for run in first second; do
         began=$SECONDS
         make -C "$folder/another-name" demo ONCE=1
