@@ -105,14 +105,18 @@ class ServerProcess:
 
     @property
     def folder(self) -> Path:
-        """The temporary folder: made at the first use, gone after :meth:`remove`."""
+        """The temporary folder, from :meth:`make_folder` to :meth:`remove`."""
         if self._folder is None:
-            parent = tempfile.gettempdir()
-            if len(parent) > _LONGEST_FOLDER:
-                parent = "/tmp"
-            self._folder = Path(tempfile.mkdtemp(prefix=f"asyncdb-{self._name}-", dir=parent))
-            self._account.own(self._folder)
+            raise ServerFailed(f"{self._name} is not started: use it in a with block, or call start()")
         return self._folder
+
+    def make_folder(self) -> None:
+        """Makes the temporary folder; whoever does this sees to it that :meth:`remove` is called."""
+        parent = tempfile.gettempdir()
+        if len(parent) > _LONGEST_FOLDER:
+            parent = "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix=f"asyncdb-{self._name}-", dir=parent))
+        self._account.own(self._folder)
 
     @property
     def exists(self) -> bool:
@@ -270,7 +274,7 @@ def run_client(command: Sequence[str | Path], sql: str, *, variables: Mapping[st
     name = Path(command[0]).name
     try:
         done = subprocess.run(
-            command, input=sql.encode(), capture_output=True, timeout=timeout, env=environment() | variables
+            command, input=sql.encode(), capture_output=True, timeout=timeout, env={**environment(), **variables}
         )
     except subprocess.TimeoutExpired:
         raise ServerFailed(f"{name}: no answer within {timeout:g} s") from None

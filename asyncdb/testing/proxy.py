@@ -25,12 +25,13 @@ class _Connection:
         self.client_spoke = False
         self.round_trips = 0
         self.task: asyncio.Task[None] | None = None
+        self.ends_with_reset = False
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self) -> None:
         for end in (self.client, self.server):
             if end is None or end.fileno() == -1:
                 continue
-            if reset:
+            if self.ends_with_reset:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 # Says FIN also where bytes lie unread, or a forked child holds a copy of the socket.
@@ -201,8 +202,10 @@ class Proxy:
     async def _close_all(self, *, reset: bool) -> None:
         tasks = []
         for connection in list(self._open):
-            connection.close(reset=reset)
+            connection.ends_with_reset = reset
             if connection.task is not None:
+                # The task closes the sockets when it no longer waits for them: a socket closed under it would leave
+                # its number in the loop's selector, for the next connection to inherit.
                 connection.task.cancel()
                 tasks.append(connection.task)
         if tasks:

@@ -136,6 +136,7 @@ class PrivateServer(DatabaseServer):
         self._admin_password = secrets.token_urlsafe(18)
         self._account = Account(*self._accounts)
         self._process = ServerProcess(self.name, self._account, stop_signal=self._stop_signal)
+        self._owner = os.getpid()
         self._atexit: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
@@ -180,8 +181,10 @@ class PrivateServer(DatabaseServer):
         if self._process.exists:
             self._launch()
             return
-        self._register()
+        self._owner = os.getpid()
+        self._stop_at_exit()
         try:
+            self._process.make_folder()
             if self.tls:
                 self._make_certificates()
             self._initialise()
@@ -220,7 +223,9 @@ class PrivateServer(DatabaseServer):
         self._process.resume()
 
     def stop(self) -> None:
-        """Ends the server and removes its folder."""
+        """Ends the server and removes its folder. In a child forked from the one that started it: does nothing."""
+        if os.getpid() != self._owner:
+            return
         if self._process.exists:
             self._end()
             self._process.remove()
@@ -233,16 +238,15 @@ class PrivateServer(DatabaseServer):
     def _end(self) -> None:
         self._process.stop(timeout=_STOP_TIMEOUT)
 
-    def _register(self) -> None:
-        owner, myself = os.getpid(), weakref.ref(self)
+    def _stop_at_exit(self) -> None:
+        myself = weakref.ref(self)
 
-        def stop_if_mine() -> None:
-            server = myself()
-            if server is not None and os.getpid() == owner:  # not in a child that was forked from us
+        def stop() -> None:
+            if (server := myself()) is not None:
                 server.stop()
 
-        self._atexit = stop_if_mine
-        atexit.register(stop_if_mine)
+        self._atexit = stop
+        atexit.register(stop)
 
     def _make_certificates(self) -> None:
         files = make_certificates(self.folder)
