@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -23,6 +24,7 @@ _FAMILIES: Mapping[str, Family] = {
     "postgres": "postgresql",
     "sqlite": "sqlite",
 }
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 class DatabaseConfig(BaseModel):
@@ -145,6 +147,8 @@ class DatabaseConfig(BaseModel):
             raise ValueError(f"tls={self.tls!r} needs tls_ca, the certificate authority to verify against")
         if self.tls in (None, "disabled") and (self.tls_ca or self.tls_cert or self.tls_key):
             raise ValueError("tls_ca, tls_cert and tls_key need tls='required', 'verify_ca' or 'verify_identity'")
+        if bad := [name for name in self.session_settings if not _SETTING_NAME.fullmatch(name)]:
+            raise ValueError(f"session_settings: {bad[0]!r} is not the name of a setting")
         if self.tls_key and not self.tls_cert:
             raise ValueError("tls_key needs tls_cert")
         if self.family == "sqlite":

@@ -1,0 +1,62 @@
+"""An async data layer for MySQL, MariaDB, PostgreSQL and SQLite on SQLAlchemy. It knows nothing of Django."""
+
+from . import errors, registry
+from .config import DatabaseConfig, Family, IsolationLevel, TLSMode
+from .database import Database
+from .errors import (
+    AsyncDBError,
+    ConfigurationError,
+    ConnectFailed,
+    DatabaseClosed,
+    DriverNotInstalled,
+    ManyRows,
+    NoEventLoop,
+    NoRow,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+    RowError,
+    RowShape,
+    TransactionError,
+    TransactionMisuse,
+    TransactionOwnedByTask,
+    TransactionPoisoned,
+    UncommittedWrites,
+)
+from .fetching import RowStream
+from .health import Health
+from .pool import PoolCounts, PoolStats
+from .session import Session
+
+__all__ = [
+    "AsyncDBError",
+    "ConfigurationError",
+    "ConnectFailed",
+    "Database",
+    "DatabaseClosed",
+    "DatabaseConfig",
+    "DriverNotInstalled",
+    "Family",
+    "Health",
+    "IsolationLevel",
+    "ManyRows",
+    "NoEventLoop",
+    "NoRow",
+    "PoolCounts",
+    "PoolError",
+    "PoolOverloaded",
+    "PoolStats",
+    "PoolTimeout",
+    "RowError",
+    "RowShape",
+    "RowStream",
+    "Session",
+    "TLSMode",
+    "TransactionError",
+    "TransactionMisuse",
+    "TransactionOwnedByTask",
+    "TransactionPoisoned",
+    "UncommittedWrites",
+    "errors",
+    "registry",
+]

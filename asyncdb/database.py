@@ -1,0 +1,210 @@
+"""``Database``: the one object that a user holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Executable, Result
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from . import health
+from .config import DatabaseConfig, IsolationLevel
+from .engine import create_engine, dialect_of, pool_of
+from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse, UncommittedWrites
+from .fetching import Fetching, Params
+from .health import Health
+from .pool import PoolStats
+from .session import Session
+from .transaction import Atomic, current_session
+
+log = logging.getLogger("asyncdb.database")
+
+
+class _OneStatement(Session):
+    """A session whose connection nobody needs after its one statement."""
+
+    async def _abandon_stream(self) -> bool:
+        if not dialect_of(self.engine).reads_streams_to_their_end:
+            return False
+        await self.invalidate()
+        return True
+
+
+class Database(Fetching):
+    """One database, for one event loop in one process.
+
+    ::
+
+        database = Database(DatabaseConfig.from_url("sqlite:///books.sqlite3"))
+        books = await database.fetch_all(select(book.c.id, book.c.title), into=BookOut)
+        async with database.atomic() as db:
+            await db.execute(insert(book), {"title": "Momo"})
+
+    Its verbs (``fetch_all``, …) run one statement in a transaction of its own, or in the ``atomic`` block that this
+    task is in. Nothing is opened before the first statement.
+    """
+
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        *,
+        source: Callable[[], DatabaseConfig] | None = None,
+        on_connect: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Takes the configuration; connects to nothing.
+
+        ``source`` is asked before each physical connection where and as whom to connect, so that credentials may
+        rotate; the pool's numbers stay those of ``config``. ``on_connect`` is called in SQLAlchemy's greenlet with
+        each new physical connection (a DB-API connection that looks synchronous) once its session settings are made.
+        """
+        self.config = config
+        self._source = source
+        self._on_connect = on_connect
+        self._engine: AsyncEngine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<Database {self.config}{' closed' if self.closed else ''}>"
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine, made on first use for the loop that runs.
+
+        - **errors**: ``DatabaseClosed``; ``NoEventLoop`` where no asyncio loop runs, or another than at first use;
+          ``DriverNotInstalled``.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise NoEventLoop(
+                f"database {self.config.alias!r} needs a running asyncio event loop, and none runs here "
+                "(trio is not supported)",
+            ) from None
+        if self._engine is not None and self._loop is loop:
+            return self._engine
+        if self.closed:
+            raise DatabaseClosed(f"database {self.config.alias!r} is closed")
+        if self._engine is not None:
+            raise NoEventLoop(
+                f"database {self.config.alias!r} belongs to another event loop: take it from asyncdb.registry, "
+                "or make one Database per loop",
+            )
+        self._engine = create_engine(self.config, source=self._source, on_connect=self._on_connect)
+        self._loop = loop
+        return self._engine
+
+    @asynccontextmanager
+    async def session(self, **options: Any) -> AsyncIterator[Session]:
+        """Opens a session that leaves commit to you; ``options`` are those of SQLAlchemy's ``AsyncSession``.
+
+        Under READ COMMITTED a session that only reads costs one round trip per statement. It has a connection of its
+        own, also inside ``atomic``.
+
+        - **errors**: ``UncommittedWrites`` if the block ends normally and something was written but not committed;
+          it is rolled back;
+        - **cancel**: rolled back, the connection given back or dropped.
+        """
+        session = Session(self.engine, **options)
+        try:
+            yield session
+            if session.has_uncommitted_writes:
+                raise UncommittedWrites(
+                    f"the session on {self.config.alias!r} wrote and ended without a commit, so it was rolled back: "
+                    "await session.commit(), or use atomic()",
+                )
+        finally:
+            await session.close()
+
+    def atomic(
+        self,
+        *,
+        isolation: IsolationLevel | None = None,
+        read_only: bool = False,
+        savepoint: bool = True,
+        durable: bool = False,
+    ) -> AbstractAsyncContextManager[Session]:
+        """A transaction as a block: commits at its end, rolls back on an exception. Nested, it is a savepoint.
+
+        ``savepoint=False`` nests without a savepoint; ``durable`` refuses to be nested. Yields the block's session,
+        which has ``on_commit(hook)``.
+
+        - **errors**: ``TransactionMisuse``, ``TransactionOwnedByTask``, ``TransactionPoisoned``;
+        - **cancel**: rolled back; during COMMIT the outcome is the server's and the connection is dropped;
+        - **source**: ``django.db.transaction.atomic``, whose meanings these options have.
+        """
+        engine = self.engine
+        if isolation is not None and isolation not in dialect_of(engine).isolation_levels:
+            raise TransactionMisuse(
+                f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
+            )
+        return Atomic(
+            engine,
+            self.config.alias,
+            isolation=isolation,
+            read_only=read_only,
+            savepoint=savepoint,
+            durable=durable,
+        )
+
+    def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
+        session = current_session(self.engine)
+        return nullcontext(session) if session is not None else self._one_statement()
+
+    @asynccontextmanager
+    async def _one_statement(self) -> AsyncIterator[Session]:
+        session = _OneStatement(self.engine)
+        try:
+            yield session
+            if session.has_uncommitted_writes:
+                await session.commit()
+        finally:
+            await session.close()
+
+    async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
+        """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.
+
+        - **errors**: the server's as ``sqlalchemy.exc.DBAPIError``.
+        """
+        async with self._session_for_statement() as session:
+            result = await session.execute(statement, params)
+            return result.freeze()() if getattr(result, "returns_rows", True) else result
+
+    async def health(self, *, timeout: float = 5.0) -> Health:
+        """Checks a connection out and pings the server, within ``timeout`` s; an unreachable one is an answer too."""
+        return await health.check(self.engine, self.config, timeout=timeout)
+
+    def stats(self) -> PoolStats:
+        """Counts the pool's connections and callers now; no wait, no round trip."""
+        return pool_of(self.engine).stats()
+
+    async def close(self, *, timeout: float = 5.0) -> None:
+        """Closes every connection: idle ones now, the others as they come back, the rest by force after ``timeout`` s.
+
+        - **cancel**: closes the rest by force at once.
+        """
+        self.closed = True
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            left = await pool_of(engine).drain(timeout)
+            if left:
+                log.warning(
+                    "%r: %d connections were still in use after %g s and were cut", self.config.alias, left, timeout
+                )
+        finally:
+            dialect_of(engine).release()
+            self._engine = None
+
+    def abandon(self) -> None:
+        """Closes the sockets without waiting, for a loop that runs no more."""
+        self.closed = True
+        if self._engine is not None:
+            pool_of(self._engine).abandon()
+            dialect_of(self._engine).release()
+            self._engine = None

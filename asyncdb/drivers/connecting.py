@@ -1,0 +1,43 @@
+"""One clock over the whole login, and one clear error when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ..config import DatabaseConfig
+from ..errors import ConfigurationError, ConnectFailed
+
+T = TypeVar("T")
+
+
+async def within_connect_timeout(
+    config: DatabaseConfig,
+    login: Coroutine[Any, Any, T],
+    driver_error: type[Exception],
+) -> T:
+    """Awaits ``login`` (TCP, TLS, authentication, session settings), at most ``connect_timeout`` seconds.
+
+    - **errors**: ``ConnectFailed``, with the driver's error as its cause;
+    - **cancel**: ``login`` closes what it opened.
+    """
+    try:
+        async with asyncio.timeout(config.connect_timeout):
+            return await login
+    except ConfigurationError:
+        raise
+    except TimeoutError as err:
+        raise ConnectFailed(
+            f"no login to {config} within {config.connect_timeout:g} s (connect_timeout): "
+            "is the server reachable and not overloaded?",
+            err,
+        ) from err
+    except (driver_error, OSError, ValueError) as err:
+        raise ConnectFailed(f"cannot connect to {config}: {_reason(err)}", err) from err
+
+
+def _reason(error: BaseException) -> str:
+    """The driver's own words, in one line; drivers put neither password nor parameters into a login error."""
+    words = error.args[-1] if error.args and isinstance(error.args[-1], str) else str(error)
+    return " ".join(words.split()) or type(error).__name__

@@ -1,0 +1,211 @@
+"""MySQL and MariaDB through asyncmy.
+
+Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``server_status``, ``query``) and
+SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy.dialects.mysql.asyncmy import (
+    AsyncAdapt_asyncmy_connection,
+    AsyncAdapt_asyncmy_cursor,
+    AsyncAdapt_asyncmy_ss_cursor,
+    MySQLDialect_asyncmy,
+)
+from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
+
+from ..config import DatabaseConfig
+from ..errors import ConfigurationError
+from ..greenlets import await_
+from .connecting import within_connect_timeout
+from .physical import (
+    BoundedCursor,
+    BoundedStreamCursor,
+    Liveness,
+    PhysicalConnection,
+    PhysicalDialect,
+    TransactionOptions,
+)
+from .sockets import SocketLook, shut_down
+from .statements import NotingCompiler
+from .tls import ssl_context
+
+DRIVER_OPTIONS = frozenset({"charset", "client_flag", "program_name", "server_public_key"})
+"""What ``driver_options`` may hold; everything else of asyncmy's ``connect`` has an option of its own or is unsafe."""
+
+_CHARSETS = ("utf8mb4", "utf8")
+_IN_TRANSACTION = 0x0001
+_COM_QUIT = b"\x01\x00\x00\x00\x01"
+_DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
+_SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
+"""Complete error packets after which the connection is of no use: shutdown, kill, idle time-out, network."""
+
+
+class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
+    pass
+
+
+class _StreamCursor(BoundedStreamCursor, AsyncAdapt_asyncmy_ss_cursor):
+    pass
+
+
+class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
+    """One connection of asyncmy's."""
+
+    _cursor_cls = _Cursor
+    _ss_cursor_cls = _StreamCursor
+
+    def attach(self, config: DatabaseConfig) -> None:
+        super().attach(config)
+        self._socket_look = SocketLook(self._connection._transport.get_extra_info("socket").fileno())
+
+    @property
+    def server_in_transaction(self) -> bool:
+        return bool(self._connection.server_status & _IN_TRANSACTION)
+
+    def look(self) -> Liveness:
+        if self.doom is not None or not self._connection._connected or self._connection._stream_broken:
+            return Liveness.DEAD
+        # MySQL says nothing unasked but its farewell: whatever is there to read is an end.
+        return Liveness.WHOLE if self._socket_look() is Liveness.WHOLE else Liveness.DEAD
+
+    async def probe(self) -> None:
+        await self._connection.ping(reconnect=False)
+
+    async def send(self, sql: str) -> None:
+        async with self._execute_mutex:
+            await self._connection.query(sql)
+
+    async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
+        if isolation is not None and isolation != self.isolation_level_of_server:
+            await self.send(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        await self.send("START TRANSACTION READ ONLY" if options.read_only else "BEGIN")
+
+    def ends_transaction(self, error: BaseException) -> bool:
+        code = error.args[0] if error.args else None
+        return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
+
+    def abort(self) -> None:
+        transport = self._connection._transport
+        if transport is None:
+            return
+        try:
+            transport.abort()
+        except RuntimeError:  # its loop is closed
+            shut_down(transport.get_extra_info("socket").fileno())
+
+    def terminate(self) -> None:
+        """Closes without waiting: a goodbye where the stream is whole, then the socket; by force in the end."""
+        raw = self._connection
+        transport = raw._transport
+        if transport is None:
+            return
+        if self.doom is not None or raw._stream_broken:
+            transport.abort()
+        else:
+            transport.write(_COM_QUIT)
+            transport.close()
+            raw._loop.call_later(self.config.close_timeout, transport.abort)
+        raw.close()
+
+    def close(self) -> None:
+        protocol = self._connection._proto
+
+        async def closed() -> None:
+            try:
+                async with asyncio.timeout(self.config.close_timeout):
+                    await protocol.wait_closed()
+            except TimeoutError:
+                pass  # ``terminate`` has arranged for the abort
+
+        self.terminate()
+        if protocol is not None:
+            await_(closed())
+
+
+class _Compiler(NotingCompiler, MySQLCompiler_mysqldb):
+    pass
+
+
+class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
+    """SQLAlchemy's MySQL and MariaDB dialect on :class:`Connection`."""
+
+    supports_statement_cache = True
+    statement_compiler = _Compiler
+    reads_streams_to_their_end = True
+
+    def open(self, config: DatabaseConfig) -> Connection:
+        login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
+        raw, (wait_timeout, isolation, rollback_on_timeout) = await_(login)
+        connection = Connection(self.loaded_dbapi, raw)
+        connection.attach(config)
+        connection.idle_limit = float(wait_timeout)
+        connection.isolation_level_of_server = isolation.replace("-", " ")
+        connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
+        return connection
+
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
+        from asyncmy.connection import Connection as Raw  # an extra
+
+        raw = Raw(**connect_arguments(config) | {"client_flag": self._found_rows_client_flag()})
+        try:
+            await raw.connect()
+            return raw, await self._make_session(raw, config)
+        except BaseException:
+            raw.close()
+            raise
+
+    async def _make_session(self, raw: Any, config: DatabaseConfig) -> Any:
+        """Makes the session settings in one round trip and reads the server's own in another."""
+        isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
+        settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
+        if config.isolation_level is not None:
+            settings[isolation_name] = config.isolation_level.replace(" ", "-")
+        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
+        if config.init_command:
+            await raw.query(config.init_command)
+        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
+        return raw._result.rows[0]
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        if super().is_disconnect(e, connection, cursor):
+            return True
+        if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
+            return False
+        code = e.args[0] if e.args else None
+        complete = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
+        return not complete or code in _SERVER_GOES_AWAY
+
+
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
+    """Translates the configuration into arguments of ``asyncmy.connect``.
+
+    - **errors**: ``ConfigurationError`` for an option that asyncmy cannot honour.
+    """
+    unknown = sorted(set(config.driver_options) - DRIVER_OPTIONS)
+    if unknown:
+        raise ConfigurationError(
+            f"database {config.alias!r}: driver_options {', '.join(unknown)} cannot be honoured on MySQL "
+            f"(known: {', '.join(sorted(DRIVER_OPTIONS))})",
+        )
+    charset = config.driver_options.get("charset", "utf8mb4")
+    if charset not in _CHARSETS:
+        raise ConfigurationError(
+            f"database {config.alias!r}: charset {charset!r} is refused: use utf8mb4, which is safe to escape",
+        )
+    return {
+        **{name: value for name, value in config.driver_options.items() if name != "charset"},
+        "charset": "utf8mb4",
+        "host": config.host or "localhost",
+        "port": config.port or 3306,
+        "unix_socket": config.unix_socket,
+        "user": config.user,
+        "password": config.password.get_secret_value().encode() if config.password else b"",
+        "database": config.database or None,
+        "ssl": ssl_context(config),
+        "connect_timeout": config.connect_timeout,
+        "autocommit": None,
+    }

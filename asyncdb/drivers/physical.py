@@ -1,0 +1,364 @@
+"""What holds of every physical connection, whatever the driver: its transaction, its bounds, its state of health.
+
+The physical connection is in autocommit. SQLAlchemy's "begin" only notes that a transaction is wanted; BEGIN is
+sent before the first statement that needs one. At the end the server's own word decides whether there is
+anything to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor
+
+from ..config import DatabaseConfig, IsolationLevel
+from ..errors import TransactionMisuse, TransactionPoisoned
+from ..greenlets import await_
+from .statements import Kind, kind_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.default import DefaultDialect
+
+    _Connection = AsyncAdapt_dbapi_connection
+    _Cursor = AsyncAdapt_dbapi_cursor
+    _Dialect = DefaultDialect
+else:
+    _Connection = _Cursor = _Dialect = object
+
+T = TypeVar("T")
+log = logging.getLogger("asyncdb.transaction")
+
+
+class Liveness(enum.Enum):
+    """What a look at the socket tells, without a word to the server."""
+
+    WHOLE = "whole"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+class Begun(enum.Enum):
+    """How far the transaction that SQLAlchemy began has come."""
+
+    NO = "no"
+    WANTED = "wanted"
+    SENT = "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionOptions:
+    """What the next BEGIN says.
+
+    ``eager`` sends it before the first statement of whatever kind, as ``atomic`` promises.
+    """
+
+    isolation: IsolationLevel | None = None
+    read_only: bool = False
+    eager: bool = False
+
+
+DEFAULT_OPTIONS = TransactionOptions()
+_EACH_STATEMENT_READS_ANEW = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})
+
+
+class PhysicalConnection(_Connection):
+    """Mixin of SQLAlchemy's adapted connections: the transaction state of one physical connection."""
+
+    config: DatabaseConfig
+    isolation_level_of_server: str = ""
+    idle_limit: float | None = None
+    """Seconds after which the server itself closes an idle connection; None: it does not."""
+    rollback_on_lock_timeout = False
+
+    def attach(self, config: DatabaseConfig) -> None:
+        """Begins the life of this connection in the pool, once its session settings are made."""
+        self.config = config
+        self.begun = Begun.NO
+        self.options = DEFAULT_OPTIONS
+        self.isolation_override: str | None = None
+        self.wrote = False
+        self.errors_met = False
+        self.poison: str | None = None
+        self.doom: str | None = None
+
+    # -- the driver's part ---------------------------------------------------------------------------------------
+
+    @property
+    def server_in_transaction(self) -> bool:
+        """The server's own word: is a transaction open?"""
+        raise NotImplementedError
+
+    def look(self) -> Liveness:
+        """Looks at the socket; sends nothing, waits for nothing."""
+        raise NotImplementedError
+
+    async def probe(self) -> None:
+        """Asks the server for a sign of life: one round trip; raises the driver's error if there is none."""
+        raise NotImplementedError
+
+    async def send(self, sql: str) -> None:
+        """Sends one statement that has no rows and no parameters."""
+        raise NotImplementedError
+
+    async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
+        """Sends BEGIN with an isolation level, None being the connection's own."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Closes the socket at once, without a goodbye, from any state; never waits, never raises."""
+        raise NotImplementedError
+
+    def ends_transaction(self, error: BaseException) -> bool:
+        """Whether the server has rolled back the whole transaction along with this error."""
+        raise NotImplementedError
+
+    # -- bounds --------------------------------------------------------------------------------------------------
+
+    async def bounded(self, work: Awaitable[T]) -> T:
+        """Waits for a reply, at most ``read_timeout`` seconds; then the socket is closed and the driver raises."""
+        limit = self.config.read_timeout
+        if limit is None:
+            return await work
+        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit)
+        try:
+            return await work
+        finally:
+            watchdog.cancel()
+
+    def _give_up(self, limit: float) -> None:
+        self.doom = f"no reply within {limit:g} s (read_timeout)"
+        self.abort()
+
+    def ping_within(self, seconds: float) -> None:
+        """Pings; raises ``TimeoutError`` or the driver's error if no answer comes in time. For the pool's checkout."""
+
+        async def ping() -> None:
+            async with asyncio.timeout(seconds):
+                await self.probe()
+
+        await_(ping())
+
+    def _handle_exception(self, error: Exception) -> NoReturn:
+        self.note_error(error)
+        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith("no reply"):
+            raise self.dbapi.OperationalError(self.doom) from error
+        super()._handle_exception(error)
+
+    def note_error(self, error: BaseException) -> None:
+        """Draws the conclusions of an error: whether the transaction is over, whether the connection can be trusted."""
+        self.errors_met = True
+        if not isinstance(error, self.dbapi.Error):
+            self.doom = self.doom or f"{type(error).__name__} in the driver"
+        elif self.begun is Begun.SENT and self.ends_transaction(error):
+            self.poison = "the server rolled it back (deadlock or lock time-out)"
+
+    # -- the transaction -----------------------------------------------------------------------------------------
+
+    def want_transaction(self) -> None:
+        self.begun = Begun.WANTED
+
+    def before(self, kind: Kind) -> None:
+        """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
+        if self.poison is not None:
+            raise TransactionPoisoned(
+                f"the transaction on {self.config.alias!r} is over: {self.poison}; leave its block, then start again",
+            )
+        if self.doom is not None:
+            raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
+        if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
+            await_(self._begin_now())
+        if kind is Kind.WRITE and self.begun is not Begun.NO:
+            self.wrote = True
+
+    def needs_begin(self, kind: Kind) -> bool:
+        """Whether a statement of this kind needs a BEGIN before it.
+
+        A plain read does not where each statement has a snapshot of its own anyway (SQL-92, READ COMMITTED).
+        """
+        level = self.options.isolation or self.isolation_override or self.isolation_level_of_server
+        return kind is not Kind.READ or level not in _EACH_STATEMENT_READS_ANEW
+
+    async def _begin_now(self) -> None:
+        try:
+            await self.bounded(self.send_begin(self.options, self.options.isolation or self.isolation_override))
+        except Exception as error:
+            self._handle_exception(error)
+        except BaseException:
+            self.doom = "cancelled while it began"
+            raise
+        self.begun = Begun.SENT
+
+    def end(self, sql: str) -> None:
+        """Commits or rolls back, if the server has anything to end."""
+        poison, sent = self.poison, self.begun is Begun.SENT
+        try:
+            if sql == "COMMIT" and poison is None:
+                if sent:
+                    self._say(sql)
+            elif self.server_in_transaction or self.errors_met:
+                self._roll_back()
+        finally:
+            self.begun, self.options, self.wrote, self.poison = Begun.NO, DEFAULT_OPTIONS, False, None
+        self.errors_met = False
+        if sql == "COMMIT" and poison is not None:
+            raise TransactionPoisoned(
+                f"the transaction on {self.config.alias!r} was not committed: {poison}; nothing of it was saved",
+            )
+
+    def _say(self, sql: str) -> None:
+        try:
+            await_(self.bounded(self.send(sql)))
+        except Exception as error:
+            self._handle_exception(error)
+        except BaseException:
+            self.doom = f"cancelled during {sql}"
+            raise
+
+    def _roll_back(self) -> None:
+        """A roll-back that fails because the connection is gone has happened: the server does it by itself."""
+        try:
+            self._say("ROLLBACK")
+        except self.dbapi.Error as error:
+            if self.look() is Liveness.WHOLE and self.doom is None:
+                raise
+            self.doom = self.doom or "the connection was lost"
+            log.info(
+                "%r: the connection was lost before ROLLBACK, which the server did by itself (%s)",
+                self.config.alias,
+                type(error).__name__,
+            )
+
+    def spoil(self, reason: str) -> None:
+        """Ends the transaction's use: no statement and no commit after it, for ``reason``."""
+        self.poison = self.poison or reason
+
+
+class BoundedCursor(_Cursor):
+    """Mixin of the adapted cursors: every reply within ``read_timeout``."""
+
+    _adapt_connection: Any
+
+    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
+        return await self._adapt_connection.bounded(super()._execute_async(operation, parameters))
+
+    async def _executemany_async(self, operation: Any, seq_of_parameters: Any) -> Any:
+        return await self._adapt_connection.bounded(super()._executemany_async(operation, seq_of_parameters))
+
+
+class BoundedStreamCursor(BoundedCursor):
+    """Mixin of the adapted server-side cursors: every batch within ``read_timeout``."""
+
+    def _bounded(self, work: Awaitable[T]) -> T:
+        connection: PhysicalConnection = self._adapt_connection
+        try:
+            return await_(connection.bounded(work))
+        except Exception as error:
+            connection._handle_exception(error)
+
+    def fetchone(self) -> Any:
+        return self._bounded(self._cursor.fetchone())
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        return self._bounded(self._cursor.fetchmany(size if size is not None else self._cursor.arraysize))
+
+    def fetchall(self) -> Any:
+        return self._bounded(self._cursor.fetchall())
+
+
+def physical(dbapi_connection: Any) -> Any:
+    """The ``PhysicalConnection`` behind SQLAlchemy's proxies."""
+    return getattr(dbapi_connection, "dbapi_connection", None) or dbapi_connection
+
+
+class PhysicalDialect(_Dialect):
+    """Mixin of the dialects: hands the transaction to the ``PhysicalConnection``."""
+
+    isolation_levels: ClassVar[tuple[str, ...]] = (
+        "AUTOCOMMIT",
+        "READ UNCOMMITTED",
+        "READ COMMITTED",
+        "REPEATABLE READ",
+        "SERIALIZABLE",
+    )
+
+    reads_streams_to_their_end = False
+    """Whether closing an unfinished stream reads all that the server still sends."""
+    on_new_connection: Callable[[Any], None] | None = None
+
+    def open(self, config: DatabaseConfig) -> Any:
+        """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Gives back what the dialect itself holds, once its pool is closed."""
+
+    def on_connect(self) -> Callable[[Any], None]:
+        drivers_own = super().on_connect()
+
+        def made(dbapi_connection: Any) -> None:
+            if drivers_own is not None:
+                drivers_own(dbapi_connection)
+            if self.on_new_connection is not None:
+                self.on_new_connection(dbapi_connection)
+
+        return made
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        connection = physical(dbapi_connection)
+        if connection.isolation_override != "AUTOCOMMIT":
+            connection.want_transaction()
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        physical(dbapi_connection).end("COMMIT")
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        physical(dbapi_connection).end("ROLLBACK")
+
+    def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.execute(statement, parameters)
+
+    def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.execute(statement)
+
+    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.executemany(statement, parameters)
+
+    def _before(self, cursor: Any, statement: str, context: Any) -> None:
+        kind = kind_of(context, statement)
+        if kind is Kind.READ and cursor.server_side:
+            kind = Kind.OPAQUE  # a server-side cursor lives in a transaction
+        cursor._adapt_connection.before(kind)
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        link = physical(connection) if connection is not None else None
+        return getattr(link, "doom", None) is not None or super().is_disconnect(e, connection, cursor)
+
+    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
+        return self.isolation_levels
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        connection = physical(dbapi_connection)
+        if connection.begun is Begun.SENT:
+            raise TransactionMisuse("the isolation level cannot change inside a transaction: choose it where it begins")
+        connection.isolation_override = level
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        connection = physical(dbapi_connection)
+        return connection.isolation_override or connection.isolation_level_of_server
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        physical(dbapi_conn).isolation_override = None
+
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
+        return physical(dbapi_conn).isolation_level_of_server
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")

@@ -1,0 +1,211 @@
+"""PostgreSQL through psycopg 3.
+
+Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``) and SQLAlchemy 2.1.9
+(``dialects/postgresql/psycopg.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import ConnStatus, TransactionStatus
+from sqlalchemy.dialects.postgresql.psycopg import (
+    AsyncAdapt_psycopg_connection,
+    AsyncAdapt_psycopg_cursor,
+    AsyncAdapt_psycopg_ss_cursor,
+    PGCompiler_psycopg,
+    PGDialectAsync_psycopg,
+)
+
+from ..config import DatabaseConfig
+from ..errors import ConfigurationError
+from ..greenlets import await_
+from .connecting import within_connect_timeout
+from .physical import (
+    BoundedCursor,
+    BoundedStreamCursor,
+    Liveness,
+    PhysicalConnection,
+    PhysicalDialect,
+    TransactionOptions,
+)
+from .sockets import SocketLook, shut_down
+from .statements import NotingCompiler
+
+PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
+"""What ``driver_options`` may hold beside libpq's own keywords."""
+
+_OWN_OPTIONS = frozenset(
+    "host hostaddr port user password dbname connect_timeout sslmode sslrootcert sslcert sslkey".split(),
+)
+_SSLMODES = {"disabled": "disable", "required": "require", "verify_ca": "verify-ca", "verify_identity": "verify-full"}
+
+
+class _Cursor(BoundedCursor, AsyncAdapt_psycopg_cursor):
+    pass
+
+
+class _StreamCursor(BoundedStreamCursor, AsyncAdapt_psycopg_ss_cursor):
+    pass
+
+
+class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
+    """One connection of psycopg's."""
+
+    _connection: Any  # psycopg.AsyncConnection
+
+    def attach(self, config: DatabaseConfig) -> None:
+        super().attach(config)
+        self._socket_look = SocketLook(self._connection.pgconn.socket)
+
+    def cursor(self, name: Any = None, /) -> Any:
+        cls: Any = _StreamCursor if name else _Cursor
+        return cls(self, name) if name else cls(self)
+
+    @property
+    def server_in_transaction(self) -> bool:
+        return bool(self._connection.pgconn.transaction_status != TransactionStatus.IDLE)
+
+    def look(self) -> Liveness:
+        pgconn = self._connection.pgconn
+        if self.doom is not None or pgconn.status != ConnStatus.OK:
+            return Liveness.DEAD
+        return self._socket_look()
+
+    async def probe(self) -> None:
+        await self._connection.execute("")
+
+    async def send(self, sql: str) -> None:
+        cursor = await self._connection.execute(sql)
+        cursor._close()
+
+    async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
+        level = f" ISOLATION LEVEL {isolation}" if isolation else ""
+        await self.send(f"BEGIN{level}{' READ ONLY' if options.read_only else ''}")
+
+    def end(self, sql: str) -> None:
+        if sql == "COMMIT" and self._connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            # PostgreSQL answers COMMIT with ROLLBACK here, and psycopg reports no error.
+            self.spoil("a statement in it failed and PostgreSQL then rolls back all of it")
+        super().end(sql)
+
+    def ends_transaction(self, error: BaseException) -> bool:
+        return False  # the server refuses what follows by itself, and ``end`` asks it before a commit
+
+    def abort(self) -> None:
+        pgconn = self._connection.pgconn
+        if pgconn.status == ConnStatus.OK:
+            shut_down(pgconn.socket)
+
+    def close(self) -> None:
+        self.terminate()
+
+    def terminate(self) -> None:
+        """Sends libpq's goodbye and closes; neither waits."""
+        self._connection._closed = True
+        self._connection.pgconn.finish()
+
+
+class _Compiler(NotingCompiler, PGCompiler_psycopg):
+    pass
+
+
+class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
+    """SQLAlchemy's PostgreSQL dialect on :class:`Connection`."""
+
+    supports_statement_cache = True
+    has_terminate = True
+    statement_compiler = _Compiler
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: Any) -> type[Dialect]:
+        return cls
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        dbapi_connection.terminate()
+
+    def open(self, config: DatabaseConfig) -> Connection:
+        login = within_connect_timeout(config, self._login(config), psycopg.Error)
+        raw, (isolation, idle_limit) = await_(login)
+        connection = Connection(self.loaded_dbapi, raw)
+        connection.attach(config)
+        connection.isolation_level_of_server = isolation.upper()
+        connection.idle_limit = float(idle_limit) if idle_limit else None
+        return connection
+
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, Any]:
+        raw = await psycopg.AsyncConnection.connect(
+            autocommit=True,
+            **{"context": self._psycopg_adapters_map} | connect_arguments(config),
+        )
+        try:
+            return raw, await self._make_session(raw, config)
+        except BaseException:
+            raw.pgconn.finish()
+            raise
+
+    async def _make_session(self, raw: psycopg.AsyncConnection[Any], config: DatabaseConfig) -> Any:
+        """Makes the session settings and reads the server's own, in one round trip."""
+        settings = {name: str(value) for name, value in config.session_settings.items()}
+        if config.isolation_level is not None:
+            settings["default_transaction_isolation"] = config.isolation_level.lower()
+        made = "".join(["set_config(%s, %s, false), "] * len(settings))
+        values = [part for item in settings.items() for part in item]
+        read = (
+            "current_setting('default_transaction_isolation'), "
+            "(SELECT setting::int / 1000.0 FROM pg_settings WHERE name = 'idle_session_timeout')"
+        )
+        cursor = await raw.execute(f"SELECT {made}{read}", values)
+        row = await cursor.fetchone()
+        if config.init_command:
+            await raw.execute(config.init_command)
+        return row[-2:] if row else ("read committed", None)
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        link = getattr(connection, "dbapi_connection", connection)
+        return super().is_disconnect(e, link, cursor)
+
+    def set_readonly(self, connection: Any, value: Any) -> None:
+        raise NotImplementedError("use atomic(read_only=True)")
+
+
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
+    """Translates the configuration into arguments of ``psycopg.AsyncConnection.connect``.
+
+    - **errors**: ``ConfigurationError`` for an option that psycopg and libpq do not know, or that has a name of ours.
+    """
+    for name, value in config.driver_options.items():
+        if name in _OWN_OPTIONS:
+            raise ConfigurationError(
+                f"database {config.alias!r}: driver_options {name!r} has an option of its own (host, tls, tls_ca, …)",
+            )
+        if name not in PSYCOPG_OPTIONS:
+            _check_libpq_keyword(config.alias, name, value)
+    tls = {
+        "sslmode": _SSLMODES.get(config.tls or ""),
+        "sslrootcert": config.tls_ca,
+        "sslcert": config.tls_cert,
+        "sslkey": config.tls_key,
+    }
+    arguments = {
+        **config.driver_options,
+        **tls,
+        "host": config.unix_socket or config.host,
+        "port": config.port,
+        "user": config.user,
+        "password": config.password.get_secret_value() if config.password else None,
+        "dbname": config.database or None,
+        "connect_timeout": max(2, int(config.connect_timeout) + 1),  # ours is the shorter clock
+    }
+    return {"client_encoding": "UTF8"} | {name: value for name, value in arguments.items() if value is not None}
+
+
+def _check_libpq_keyword(alias: str, name: str, value: Any) -> None:
+    try:
+        make_conninfo(**{name: value})
+    except psycopg.Error:
+        raise ConfigurationError(
+            f"database {alias!r}: driver_options {name!r} is not a connection keyword of libpq",
+        ) from None

@@ -1,0 +1,187 @@
+"""SQLite through aiosqlite: one thread a connection, which is the driver's own way.
+
+Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``) and SQLAlchemy 2.1.9
+(``dialects/sqlite/aiosqlite.py``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import aiosqlite
+from sqlalchemy.dialects.sqlite.aiosqlite import (
+    AsyncAdapt_aiosqlite_connection,
+    AsyncAdapt_aiosqlite_cursor,
+    AsyncAdapt_aiosqlite_ss_cursor,
+    SQLiteDialect_aiosqlite,
+)
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+
+from ..config import DatabaseConfig
+from ..errors import ConfigurationError
+from ..greenlets import await_
+from .connecting import within_connect_timeout
+from .physical import (
+    BoundedCursor,
+    BoundedStreamCursor,
+    Liveness,
+    PhysicalConnection,
+    PhysicalDialect,
+    TransactionOptions,
+)
+from .statements import Kind, NotingCompiler
+
+DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})
+"""What ``driver_options`` may hold."""
+
+_TRANSACTION_MODES = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
+
+
+class _Cursor(BoundedCursor, AsyncAdapt_aiosqlite_cursor):
+    pass
+
+
+class _StreamCursor(BoundedStreamCursor, AsyncAdapt_aiosqlite_ss_cursor):
+    pass
+
+
+class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
+    """One connection of aiosqlite's."""
+
+    _cursor_cls = _Cursor
+    _ss_cursor_cls = _StreamCursor
+    _connection: Any  # aiosqlite.Connection
+    isolation_level_of_server = "SERIALIZABLE"
+
+    @property
+    def server_in_transaction(self) -> bool:
+        return self._connection._connection is not None and self._connection.in_transaction
+
+    def needs_begin(self, kind: Kind) -> bool:
+        # As in Django's autocommit: a read takes and gives back SQLite's own lock, and nothing that reads can write.
+        # A BEGIN that reads first and writes later fails at once when another wrote in between (SQLITE_BUSY_SNAPSHOT).
+        return kind in (Kind.CONTROL, Kind.WRITE)
+
+    def look(self) -> Liveness:
+        alive = self.doom is None and self._connection._running and self._connection._connection is not None
+        return Liveness.WHOLE if alive else Liveness.DEAD
+
+    async def probe(self) -> None:
+        pass
+
+    async def send(self, sql: str) -> None:
+        await self._connection.execute_fetchall(sql)
+
+    async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
+        if options.read_only:
+            await self.send("PRAGMA query_only = ON")
+            await self.send("BEGIN")
+        else:
+            await self.send(f"BEGIN {self.config.driver_options.get('transaction_mode') or 'IMMEDIATE'}")
+
+    def end(self, sql: str) -> None:
+        read_only = self.options.read_only
+        super().end(sql)
+        if read_only and self.doom is None:
+            self._say("PRAGMA query_only = OFF")
+
+    def ends_transaction(self, error: BaseException) -> bool:
+        return not self.server_in_transaction
+
+    def abort(self) -> None:
+        """Stops the statement that runs, and lets the thread close its connection and end; does not wait."""
+        if self._connection._connection is not None:
+            self._connection._connection.interrupt()
+        if self._connection._running:
+            self._connection.stop()
+
+    def terminate(self) -> None:
+        self.abort()
+
+    def close(self) -> None:
+        stopped = self._connection.stop() if self._connection._running else None
+        if stopped is not None:
+            await_(stopped)
+
+
+class _Compiler(NotingCompiler, SQLiteCompiler):
+    pass
+
+
+class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
+    """SQLAlchemy's SQLite dialect on :class:`Connection`."""
+
+    supports_statement_cache = True
+    statement_compiler = _Compiler
+    isolation_levels = ("AUTOCOMMIT", "SERIALIZABLE")
+    _anchor: sqlite3.Connection | None = None
+
+    def open(self, config: DatabaseConfig) -> Connection:
+        if config.in_memory:
+            config = self._in_shared_memory(config)
+        raw = await_(within_connect_timeout(config, self._login(config), sqlite3.Error))
+        connection = Connection(self.loaded_dbapi, raw)
+        connection.attach(config)
+        return connection
+
+    def _in_shared_memory(self, config: DatabaseConfig) -> DatabaseConfig:
+        """Names the database in memory and holds it open, so that losing the one pooled connection loses no rows."""
+        name = config.database
+        if name == ":memory:":
+            name = f"file:asyncdb-{id(self)}?mode=memory&cache=shared"
+        if self._anchor is None:
+            self._anchor = sqlite3.connect(name, uri=True, check_same_thread=False)
+        return config.model_copy(update={"database": name})
+
+    def release(self) -> None:
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+
+    async def _login(self, config: DatabaseConfig) -> Any:
+        raw = aiosqlite.connect(**connect_arguments(config))
+        raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
+        await raw
+        try:
+            for name, value in config.session_settings.items():
+                await raw.execute_fetchall(f"PRAGMA {name} = {_pragma(value)}")
+            if config.init_command:
+                await raw.executescript(config.init_command)
+        except BaseException:
+            raw.stop()
+            raise
+        return raw
+
+
+def _pragma(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "ON" if value else "OFF"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
+    """Translates the configuration into arguments of ``sqlite3.connect``.
+
+    - **errors**: ``ConfigurationError`` for an option that cannot be honoured.
+    """
+    unknown = sorted(set(config.driver_options) - DRIVER_OPTIONS)
+    if unknown:
+        raise ConfigurationError(
+            f"database {config.alias!r}: driver_options {', '.join(unknown)} cannot be honoured on SQLite "
+            f"(known: {', '.join(sorted(DRIVER_OPTIONS))})",
+        )
+    mode = config.driver_options.get("transaction_mode")
+    if mode is not None and str(mode).upper() not in _TRANSACTION_MODES:
+        raise ConfigurationError(
+            f"database {config.alias!r}: transaction_mode is one of {', '.join(_TRANSACTION_MODES)}",
+        )
+    options = {name: value for name, value in config.driver_options.items() if name != "transaction_mode"}
+    return {
+        **options,
+        "database": config.database,
+        "timeout": config.busy_timeout,
+        "isolation_level": None,  # BEGIN is ours to send
+        "check_same_thread": False,
+        "uri": bool(options.get("uri")) or config.database.startswith("file:"),
+    }

@@ -1,0 +1,53 @@
+"""Is the database there? One bounded question."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .config import DatabaseConfig
+from .drivers.physical import physical
+from .errors import AsyncDBError
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What :meth:`asyncdb.Database.health` found.
+
+    - **units**: ``ping_ms`` is the round trip of one ping, in milliseconds.
+    """
+
+    alias: str
+    ok: bool
+    ping_ms: float | None = None
+    server: str | None = None
+    """The server's family and version, ``mariadb 10.11.6``."""
+    error: str | None = None
+    """Why it is not ``ok``, without a value or a password."""
+
+
+async def check(engine: AsyncEngine, config: DatabaseConfig, *, timeout: float) -> Health:
+    """Checks a connection out, pings, and gives it back, in at most ``timeout`` seconds; never raises."""
+    try:
+        async with asyncio.timeout(timeout), engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            begun = time.perf_counter()
+            await physical(raw).probe()
+            ping_ms = (time.perf_counter() - begun) * 1000
+            return Health(config.alias, ok=True, ping_ms=round(ping_ms, 3), server=_server(engine))
+    except TimeoutError:
+        return Health(config.alias, ok=False, error=f"no answer within {timeout:g} s")
+    except (AsyncDBError, SQLAlchemyError, OSError) as err:
+        message = str(err) if isinstance(err, AsyncDBError) else type(err).__name__
+        return Health(config.alias, ok=False, error=message)
+
+
+def _server(engine: AsyncEngine) -> str:
+    dialect = engine.dialect
+    version = ".".join(str(part) for part in dialect.server_version_info or ())
+    family = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+    return f"{family} {version}".strip()

@@ -1,0 +1,312 @@
+"""The pool: SQLAlchemy's ``AsyncAdaptedQueuePool`` with liveness, lifetimes, a bounded line and statistics.
+
+It has no listeners of its own. Read in SQLAlchemy 2.1.9: ``pool/impl.py`` (``QueuePool._do_get``,
+``_do_return_conn``, ``_inc_overflow``, ``_dec_overflow``) and ``pool/base.py`` (``_ConnectionRecord``,
+``Pool._invalidate_time``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn, cast
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.util import queue as sqla_queue
+
+from .config import DatabaseConfig
+from .drivers.physical import Liveness, PhysicalConnection
+from .errors import DatabaseClosed, PoolOverloaded, PoolTimeout
+from .greenlets import greenlet_spawn, in_greenlet
+from .waiting import WaitingLine
+
+log = logging.getLogger("asyncdb.pool")
+
+_EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
+_JITTER = 0.1
+_OF_IDLE_LIMIT = 0.9
+"""The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
+
+
+@dataclass(slots=True)
+class PoolCounts:
+    """What has happened since the pool was made; ``*_ms`` are milliseconds in all."""
+
+    checkouts: int = 0
+    waits: int = 0
+    """Checkouts that had to stand in line."""
+    wait_ms: float = 0.0
+    connects: int = 0
+    connect_ms: float = 0.0
+    connect_errors: int = 0
+    pings: int = 0
+    recycled: int = 0
+    """Connections replaced because of their age."""
+    found_dead: int = 0
+    """Idle connections found dead at checkout and replaced."""
+    timeouts: int = 0
+    """Callers who got ``PoolTimeout``."""
+    overloads: int = 0
+    """Callers who got ``PoolOverloaded``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """The pool at one moment, in connections and callers, and what has happened since it was made."""
+
+    size: int
+    """Connections that may be open at once: ``pool_size + max_overflow``."""
+    checked_out: int
+    idle: int
+    waiting: int
+    counts: PoolCounts
+
+
+class Pool(AsyncAdaptedQueuePool):
+    """A bounded pool of healthy connections for one event loop.
+
+    - **cancel**: a caller cancelled in line, or while its connection is made, leaves nothing checked out.
+    """
+
+    _queue_class = WaitingLine
+    _pool: WaitingLine
+    _invalidate_time: float
+
+    def __init__(self, open_connection: Callable[[], PhysicalConnection], config: DatabaseConfig, **kw: Any) -> None:
+        self.config = config
+        self.counts = PoolCounts()
+        self.closed = False
+        self._open_connection = open_connection
+        self._records: set[ConnectionPoolEntry] = set()
+        self._returned = asyncio.Event()
+        super().__init__(
+            cast("Any", self._connect),
+            pool_size=1 if config.in_memory else config.pool_size,
+            max_overflow=0 if config.in_memory else config.max_overflow,
+            timeout=config.pool_timeout,
+            use_lifo=True,
+            **kw,
+        )
+
+    def recreate(self) -> Pool:
+        return Pool(
+            self._open_connection,
+            self.config,
+            echo=self.echo,
+            logging_name=self._orig_logging_name,
+            _dispatch=self.dispatch,
+            dialect=self._dialect,
+        )
+
+    def stats(self) -> PoolStats:
+        """Counts connections and callers now; costs no wait and no round trip."""
+        counts = PoolCounts(**{field.name: getattr(self.counts, field.name) for field in fields(PoolCounts)})
+        return PoolStats(
+            size=self.size() + self._max_overflow,
+            checked_out=max(0, self.checkedout()),
+            idle=sum(record.dbapi_connection is not None for record in self._pool.idle),
+            waiting=self._pool.waiting,
+            counts=counts,
+        )
+
+    # -- connecting ----------------------------------------------------------------------------------------------
+
+    def _connect(self, connection_record: ConnectionPoolEntry) -> PhysicalConnection:
+        begun = time.perf_counter()
+        try:
+            connection = self._open_connection()
+        except BaseException:
+            self.counts.connect_errors += 1
+            raise
+        self.counts.connects += 1
+        self.counts.connect_ms += (time.perf_counter() - begun) * 1000
+        now = time.monotonic()
+        connection_record.info[_EXPIRES] = now + self._lifetime(connection)
+        connection_record.info[_IDLE_SINCE] = now
+        return connection
+
+    def _lifetime(self, connection: PhysicalConnection) -> float:
+        if self.config.in_memory:
+            return float("inf")
+        lifetime = self.config.pool_recycle if self.config.pool_recycle > 0 else float("inf")
+        if connection.idle_limit is not None:
+            lifetime = min(lifetime, connection.idle_limit * _OF_IDLE_LIMIT)
+        return lifetime * (1 - _JITTER * random.random())  # noqa: S311  (spreads load, guards no secret)
+
+    # -- checkout ------------------------------------------------------------------------------------------------
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        record = self._take()
+        try:
+            self._replace_if_unfit(record)
+        except BaseException as err:
+            try:
+                record.invalidate(err)
+            finally:
+                self._do_return_conn(record)
+            raise
+        self.counts.checkouts += 1
+        return record
+
+    def _take(self) -> ConnectionPoolEntry:
+        """Takes an idle record, makes one while there is room, or stands in line."""
+        in_line_since: float | None = None
+        try:
+            while True:
+                if self.closed:
+                    raise DatabaseClosed(f"database {self.config.alias!r} is closed")
+                try:
+                    return self._pool.get(block=False)  # type: ignore[no-any-return]  # the queue holds records
+                except sqla_queue.Empty:
+                    pass
+                if self._inc_overflow():
+                    return self._make_record()
+                now = time.monotonic()
+                if in_line_since is None:
+                    self._refuse_if_overloaded()
+                    in_line_since = now
+                remaining = in_line_since + self.config.pool_timeout - now
+                if remaining <= 0:
+                    self._time_out()
+                try:
+                    return self._pool.get(timeout=remaining)  # type: ignore[no-any-return]  # the queue holds records
+                except sqla_queue.Empty:
+                    pass  # out of time, or woken because there is room: the next turn tells
+        finally:
+            if in_line_since is not None:
+                self.counts.waits += 1
+                self.counts.wait_ms += (time.monotonic() - in_line_since) * 1000
+
+    def _make_record(self) -> ConnectionPoolEntry:
+        try:
+            record = self._create_connection()
+        except BaseException:
+            self._dec_overflow()
+            self._pool.wake_one()
+            raise
+        self._records.add(record)
+        return record
+
+    def _refuse_if_overloaded(self) -> None:
+        limit = self.config.max_waiting
+        if limit is not None and self._pool.waiting >= limit:
+            self.counts.overloads += 1
+            raise PoolOverloaded(
+                f"{self._pool.waiting} callers wait for a connection for {self.config.alias!r} already "
+                f"(max_waiting {limit}, {self._numbers()}): answer 503, raise pool_size or shorten transactions",
+            )
+
+    def _time_out(self) -> NoReturn:
+        self.counts.timeouts += 1
+        raise PoolTimeout(
+            f"no connection for {self.config.alias!r} within {self.config.pool_timeout:g} s "
+            f"({self._numbers()}): raise pool_size or shorten transactions",
+        )
+
+    def _numbers(self) -> str:
+        stats = self.stats()
+        return f"size {stats.size}, checked out {stats.checked_out}, waiting {stats.waiting}"
+
+    def _replace_if_unfit(self, record: ConnectionPoolEntry) -> None:
+        """Drops the connection of a record that is dead or too old; SQLAlchemy then connects anew."""
+        connection: Any = record.dbapi_connection
+        if connection is None:
+            return
+        look = connection.look()
+        now = time.monotonic()
+        if look is Liveness.DEAD:
+            self.counts.found_dead += 1
+            record.invalidate()
+        elif now >= record.info[_EXPIRES]:
+            self.counts.recycled += 1
+            record.invalidate(soft=True)
+        elif look is Liveness.SUSPECT or self._ping_is_due(record, now):
+            self._ping(record, connection)
+
+    def _ping_is_due(self, record: Any, now: float) -> bool:
+        if not self.config.pool_pre_ping or self._invalidate_time > record.starttime:
+            return False
+        return bool(now - record.info[_IDLE_SINCE] >= self.config.ping_after) and not record.fresh
+
+    def _ping(self, record: ConnectionPoolEntry, connection: PhysicalConnection) -> None:
+        self.counts.pings += 1
+        try:
+            connection.ping_within(self.config.ping_timeout)
+        except Exception as err:  # whatever it is, there was no sign of life
+            self.counts.found_dead += 1
+            log.warning(
+                "%r: an idle connection did not answer a ping (%s); all idle connections are replaced",
+                self.config.alias,
+                type(err).__name__,
+            )
+            connection.doom = connection.doom or "no answer to a ping"
+            record.invalidate(err)
+            self._invalidate_time = time.time()
+
+    # -- checkin -------------------------------------------------------------------------------------------------
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        record.info[_IDLE_SINCE] = time.monotonic()
+        if getattr(record, "fresh", False):
+            record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
+        try:
+            if self.closed:
+                raise sqla_queue.Full
+            self._pool.put(record, block=False)
+        except sqla_queue.Full:
+            self._records.discard(record)
+            self._dec_overflow()
+            _close(record)
+            self._pool.wake_one()
+        self._returned.set()
+
+    # -- closing -------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float) -> int:
+        """Closes the pool: idle connections now, the others as they come back, what is left after ``timeout`` by force.
+
+        - **units**: seconds; returns the connections that had to be closed by force;
+        - **cancel**: what is left is closed by force before the cancellation goes on.
+        """
+        self.closed = True
+        self._pool.wake_all()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._close_idle()
+                while self.checkedout() > 0:
+                    self._returned.clear()
+                    await self._returned.wait()
+        except TimeoutError:
+            pass
+        finally:
+            left = self.abandon()
+        return left
+
+    async def _close_idle(self) -> None:
+        idle = []
+        while not self._pool.empty():
+            record = self._pool.get(block=False)
+            self._records.discard(record)
+            self._dec_overflow()
+            idle.append(record)
+        await asyncio.gather(*(greenlet_spawn(record.close) for record in idle))
+
+    def abandon(self) -> int:
+        """Closes the socket of every connection that is still open, without a word and without waiting."""
+        self.closed = True
+        left = [record.dbapi_connection for record in self._records if record.dbapi_connection is not None]
+        self._records.clear()
+        for connection in left:
+            connection.abort()
+        return len(left)
+
+
+def _close(record: ConnectionPoolEntry) -> None:
+    if in_greenlet():
+        record.close()
+    else:
+        record.invalidate()

@@ -1,0 +1,91 @@
+"""``Session``: SQLAlchemy's ``AsyncSession`` with typed verbs, and with a memory for writes nobody committed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session as OrmSession
+
+from .drivers.physical import PhysicalConnection, TransactionOptions, physical
+from .errors import TransactionMisuse
+from .fetching import Fetching
+
+_CONNECTION, _OPTIONS, _SPOILED = "asyncdb.connection", "asyncdb.options", "asyncdb.spoiled"
+
+Hook = Callable[[], Awaitable[Any] | Any]
+
+
+class _OrmSession(OrmSession):
+    """The sync half, which notes the physical connection of its transaction."""
+
+
+@event.listens_for(_OrmSession, "after_begin")
+def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> None:
+    link = session.info[_CONNECTION] = physical(connection.connection)
+    if _OPTIONS in session.info:
+        link.options = session.info[_OPTIONS]
+    if _SPOILED in session.info:
+        link.spoil(session.info[_SPOILED])
+
+
+@event.listens_for(_OrmSession, "after_transaction_end")
+def _forget_connection(session: OrmSession, transaction: Any) -> None:
+    if transaction.parent is None:
+        session.info.pop(_CONNECTION, None)
+
+
+class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be awaited, and is the same then
+    """An ``AsyncSession`` on the pool, with the verbs of :class:`asyncdb.fetching.Fetching`.
+
+    It takes its connection at the first statement and gives it back at commit, roll-back or close. Commit is its
+    user's. Objects stay loaded after a commit (``expire_on_commit=False``), since loading them again would need an
+    ``await`` that attribute access does not have.
+    """
+
+    sync_session_class = _OrmSession
+
+    def __init__(self, engine: AsyncEngine, *, transaction: TransactionOptions | None = None, **options: Any) -> None:
+        super().__init__(engine, **{"expire_on_commit": False} | options)
+        self.engine = engine
+        if transaction is not None:
+            self.sync_session.info[_OPTIONS] = transaction
+
+    def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return contextlib.nullcontext(self)
+
+    @property
+    def has_uncommitted_writes(self) -> bool:
+        """Whether closing now would lose something: objects not flushed, or statements not committed."""
+        sync = self.sync_session
+        if sync.new or sync.deleted or any(sync.is_modified(item) for item in sync.dirty):
+            return True
+        link: PhysicalConnection | None = sync.info.get(_CONNECTION)
+        return link is not None and link.wrote
+
+    def on_commit(self, hook: Hook, *, robust: bool = False) -> None:
+        """Runs ``hook`` after the commit of the ``atomic`` block that this session belongs to.
+
+        A coroutine function is awaited. A hook of a savepoint that was rolled back never runs. ``robust`` logs an
+        error of the hook and goes on, as in Django.
+
+        - **errors**: ``TransactionMisuse`` outside of ``atomic``, where nobody but you knows when the commit is.
+        """
+        raise TransactionMisuse("on_commit() needs an atomic() block: a plain session is committed by its user")
+
+    @property
+    def spoiled(self) -> str | None:
+        """Why this transaction cannot be committed any more, if that is so."""
+        reason: str | None = self.sync_session.info.get(_SPOILED)
+        return reason
+
+    def spoil(self, reason: str) -> None:
+        """Forbids further statements and the commit of this transaction, for ``reason``."""
+        self.sync_session.info[_SPOILED] = reason
+        link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
+        if link is not None:
+            link.spoil(reason)

@@ -1,0 +1,205 @@
+"""``atomic``: a transaction as a block; inside another one, a savepoint.
+
+::
+
+    outermost block        BEGIN before the first statement ... COMMIT, then the hooks
+      nested block         SAVEPOINT ... RELEASE, or ROLLBACK TO
+      nested, savepoint=False   nothing; if it fails, the outermost block cannot commit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
+from typing import Any, NoReturn
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransaction
+
+from .config import IsolationLevel
+from .drivers.physical import TransactionOptions
+from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
+from .session import Hook, Session
+
+log = logging.getLogger("asyncdb.transaction")
+
+
+class AtomicSession(Session):
+    """The session inside ``atomic``: the block commits it, nobody else."""
+
+    block: _Block
+
+    async def commit(self) -> NoReturn:
+        raise TransactionMisuse("the atomic() block commits when it ends: remove commit(), or use session()")
+
+    async def rollback(self) -> NoReturn:
+        raise TransactionMisuse("raise an exception to roll back an atomic() block, or nest one and raise inside")
+
+    async def close(self) -> NoReturn:
+        raise TransactionMisuse("the atomic() block closes its session when it ends")
+
+    def on_commit(self, hook: Hook, *, robust: bool = False) -> None:
+        if not callable(hook):
+            raise TypeError("on_commit() takes a function without arguments")
+        innermost(self.block.key, self.block).hooks.append((hook, robust))
+
+
+@dataclass(eq=False)
+class _Block:
+    key: object
+    alias: str
+    owner: asyncio.Task[Any] | None
+    session: AtomicSession
+    outer: _Block | None = None
+    savepoint: AsyncSessionTransaction | None = None
+    hooks: list[tuple[Hook, bool]] = field(default_factory=list)
+
+
+_blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", default=MappingProxyType({}))
+
+
+def innermost(key: object, default: Any = None) -> Any:
+    """The innermost open block of ``key`` (an engine) in this context, whoever owns it."""
+    return _blocks.get().get(key, default)
+
+
+def current_session(key: object) -> AtomicSession | None:
+    """The session of the block that this task is in; None outside.
+
+    - **errors**: ``TransactionOwnedByTask`` in a task that inherited the block of another.
+    """
+    block: _Block | None = innermost(key)
+    if block is None:
+        return None
+    _check_owner(block)
+    return block.session
+
+
+def _check_owner(block: _Block) -> None:
+    task = asyncio.current_task()
+    if task is not block.owner:
+        raise TransactionOwnedByTask(
+            f"the transaction on {block.alias!r} belongs to {_name(block.owner)}, and {_name(task)} reached it: "
+            "await its work in the owner's task, or start the task outside of the block",
+        )
+
+
+def _name(task: asyncio.Task[Any] | None) -> str:
+    return f"task {task.get_name()!r}" if task is not None else "no task"
+
+
+class Atomic(AbstractAsyncContextManager[Session]):
+    """One block; see :meth:`asyncdb.Database.atomic`."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        alias: str,
+        *,
+        isolation: IsolationLevel | None,
+        read_only: bool,
+        savepoint: bool,
+        durable: bool,
+    ) -> None:
+        self._engine = engine
+        self._alias = alias
+        self._options = TransactionOptions(isolation=isolation, read_only=read_only, eager=True)
+        self._savepoint = savepoint
+        self._durable = durable
+        self._block: _Block | None = None
+        self._token: Token[Mapping[object, _Block]] | None = None
+
+    async def __aenter__(self) -> Session:
+        if self._block is not None:
+            raise TransactionMisuse("this atomic() block was entered already: call atomic() anew for each block")
+        outer: _Block | None = innermost(self._engine)
+        block = self._outermost() if outer is None else await self._nested(outer)
+        self._block = block
+        self._token = _blocks.set({**_blocks.get(), self._engine: block})
+        return block.session
+
+    def _outermost(self) -> _Block:
+        session = AtomicSession(self._engine, transaction=self._options)
+        session.block = _Block(self._engine, self._alias, asyncio.current_task(), session)
+        return session.block
+
+    async def _nested(self, outer: _Block) -> _Block:
+        _check_owner(outer)
+        if self._durable:
+            raise TransactionMisuse(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic()")
+        if self._options.isolation is not None or self._options.read_only:
+            raise TransactionMisuse(
+                f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint has none",
+            )
+        savepoint = await outer.session.begin_nested() if self._savepoint else None
+        return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        block = self._block
+        if block is None or self._token is None or innermost(self._engine) is not block:
+            raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first")
+        _check_owner(block)
+        _blocks.reset(self._token)
+        if block.outer is None:
+            await _end_outermost(block, failed=exc is not None)
+        else:
+            await _end_nested(block, block.outer, failed=exc is not None)
+
+
+async def _end_outermost(block: _Block, *, failed: bool) -> None:
+    session = block.session
+    try:
+        if not failed and session.spoiled is not None:
+            raise TransactionPoisoned(f"the transaction on {block.alias!r} was rolled back: {session.spoiled}")
+        if not failed:
+            await AsyncSession.commit(session)
+    finally:
+        await _close(block)
+    if not failed:
+        for hook, robust in block.hooks:
+            await _run(hook, robust=robust)
+
+
+async def _close(block: _Block) -> None:
+    """Rolls back what is not committed; an error here must not hide the one that is on its way."""
+    try:
+        await AsyncSession.close(block.session)
+    except SQLAlchemyError as err:
+        log.warning("%r: roll-back failed (%s); the connection is dropped", block.alias, type(err).__name__)
+        await AsyncSession.invalidate(block.session)
+
+
+async def _end_nested(block: _Block, outer: _Block, *, failed: bool) -> None:
+    if not failed:
+        if block.savepoint is not None:
+            await block.savepoint.commit()
+        outer.hooks += block.hooks
+    elif block.savepoint is None:
+        block.session.spoil("a nested block without a savepoint failed")
+    else:
+        try:
+            await block.savepoint.rollback()
+        except SQLAlchemyError:
+            block.session.spoil("its savepoint could not be rolled back")
+
+
+async def _run(hook: Hook, *, robust: bool) -> None:
+    try:
+        outcome = hook()
+        if inspect.isawaitable(outcome):
+            await outcome
+    except Exception:
+        if not robust:
+            raise
+        log.exception("error in an on_commit hook (%s)", getattr(hook, "__qualname__", type(hook).__name__))

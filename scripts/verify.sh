@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The long version of everything. A step that passed leaves .verify/STEP with the commit that it passed on,
+# and is not run again until `make verify-clean`; so a run that was interrupted, or failed, goes on there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p .verify
+
+commit() { git describe --always --dirty --exclude='*'; }
+
+step() { # NAME COMMAND...
+    local name=$1 began=$SECONDS
+    shift
+    if [[ -e .verify/$name ]]; then
+        echo "verify: $name passed already on $(<".verify/$name")"
+        return
+    fi
+    echo "verify: $name ..."
+    "$@"
+    commit >".verify/$name"
+    echo "verify: $name passed in $((SECONDS - began)) s"
+}
+
+fresh_clone() ( # what is committed, in a folder with another name, twice: the second run finds everything set up
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    git clone --quiet --no-hardlinks . "$folder/another-name"
+    for run in first second; do
+        began=$SECONDS
+        make -C "$folder/another-name" demo ONCE=1
+        make -C "$folder/another-name" test
+        echo "verify: the $run run in a fresh clone took $((SECONDS - began)) s"
+    done
+)
+
+step lint make lint
+step test make test
+step docs make docs
+step demo-sqlite make demo ONCE=1
+step demo-mariadb make demo ONCE=1 DB=mariadb
+step demo-postgresql make demo ONCE=1 DB=postgresql
+step bench make bench
+for env in $(.venv/bin/tox list --no-desc -q); do
+    minor=${env#py3}
+    if .venv/bin/uv python find --quiet --system --no-python-downloads "3.${minor%%-*}" >/dev/null 2>&1; then
+        step "tox-$env" .venv/bin/tox run -e "$env"
+    else
+        echo "verify: tox-$env skipped: there is no Python 3.${minor%%-*} on the PATH"
+    fi
+done
+step fresh-clone fresh_clone
+
+stale=$(grep -Lx -- "$(commit)" .verify/* || true)
+if [[ -n $stale ]]; then
+    echo "verify: all passed, but on an earlier commit than $(commit): ${stale//$'\n'/ } (make verify-clean starts anew)"
+else
+    echo "verify: all passed on $(commit)"
+fi

@@ -1,0 +1,237 @@
+"""The laboratory: real servers started once per run, a fresh database for each test, nothing left afterwards.
+
+``FAMILIES="mariadb sqlite"`` chooses families; a family that is chosen, or by default all three, must start.
+``TEST_MYSQL_URL`` adds a running MySQL (8.4 or newer) that is not ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from asyncdb.config import DatabaseConfig
+from asyncdb.testing import DatabaseServer, MariaDBServer, MySQLServer, PostgreSQLServer, Proxy
+
+if TYPE_CHECKING:
+    from asyncdb import Database
+
+_KNOWN = ("mariadb", "postgresql", "sqlite", "mysql")
+_names = (f"t{os.getpid()}_{number}" for number in itertools.count(1))
+
+
+def _chosen_families() -> list[str]:
+    asked = re.split(r"[\s,]+", os.environ.get("FAMILIES", "").strip())
+    if asked == [""]:
+        return [name for name in _KNOWN if name != "mysql" or os.environ.get("TEST_MYSQL_URL")]
+    if unknown := set(asked) - set(_KNOWN):
+        raise pytest.UsageError(f"FAMILIES: {sorted(unknown)} unknown; choose from {' '.join(_KNOWN)}")
+    if "mysql" in asked and not os.environ.get("TEST_MYSQL_URL"):
+        raise pytest.UsageError("FAMILIES names mysql: give TEST_MYSQL_URL, a running MySQL 8.4 or newer")
+    return asked
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "families(*names): of the families, run the test on these alone")
+    config.addinivalue_line("markers", "config(**options): DatabaseConfig options of the test's database")
+    _chosen_families()
+
+
+def pytest_report_header() -> str:
+    return f"families: {', '.join(_chosen_families())}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not os.environ.get("TEST_MYSQL_URL"):
+        terminalreporter.write_line("MySQL: not tested (TEST_MYSQL_URL is not set)", yellow=True, bold=True)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "family" not in metafunc.fixturenames:
+        return
+    families = _chosen_families()
+    if (marker := metafunc.definition.get_closest_marker("families")) is not None:
+        families = [name for name in families if name in marker.args]
+    if "proxied" in metafunc.fixturenames:
+        families = [name for name in families if name != "sqlite"]
+    metafunc.parametrize("family", families, indirect=True)
+
+
+# Servers
+
+
+def _require(family: str) -> None:
+    if family not in _chosen_families():
+        pytest.skip(f"FAMILIES={os.environ.get('FAMILIES', '')} leaves {family} out")
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def mariadb(_servers: ExitStack) -> MariaDBServer:
+    """The run's MariaDB. Tests that stop, pause or fill it take ``own_mariadb``."""
+    _require("mariadb")
+    return _servers.enter_context(MariaDBServer())
+
+
+@pytest.fixture(scope="session")
+def postgresql(_servers: ExitStack) -> PostgreSQLServer:
+    """The run's PostgreSQL. Tests that stop, pause or fill it take ``own_postgresql``."""
+    _require("postgresql")
+    return _servers.enter_context(PostgreSQLServer())
+
+
+@pytest.fixture(scope="session")
+def mysql() -> MySQLServer:
+    """The MySQL of ``TEST_MYSQL_URL``."""
+    _require("mysql")
+    server = MySQLServer(os.environ["TEST_MYSQL_URL"])
+    version = server.execute("SELECT VERSION()")[0][0] or ""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if "mariadb" in version.lower() or numbers < (8, 4):
+        pytest.fail(f"TEST_MYSQL_URL: a MySQL of 8.4 or newer is wanted, this is {version}")
+    return server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[Callable[..., MariaDBServer]]:
+    """Starts a MariaDB for this test alone: ``own_mariadb(wait_timeout=2, options={...})``."""
+    _require("mariadb")
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(MariaDBServer(**options))
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Callable[..., PostgreSQLServer]]:
+    """Starts a PostgreSQL for this test alone: ``own_postgresql(options={...})``."""
+    _require("postgresql")
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(PostgreSQLServer(**options))
+
+
+# Databases
+
+
+@pytest.fixture
+def family(request: pytest.FixtureRequest) -> str:
+    """The family under test: ``mariadb``, ``postgresql``, ``sqlite`` or ``mysql``."""
+    return cast(str, request.param)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, family: str) -> DatabaseServer | None:
+    """The server of the family under test; None for SQLite."""
+    return None if family == "sqlite" else cast(DatabaseServer, request.getfixturevalue(family))
+
+
+@pytest.fixture
+def database_name(server: DatabaseServer | None, tmp_path: Path) -> Iterator[str]:
+    """A fresh, empty database; afterwards nobody may be connected to it any more."""
+    if server is None:
+        yield str(tmp_path / "database.sqlite3")
+        return
+    name = next(_names)
+    server.create_database(name)
+    try:
+        yield name
+        deadline = time.monotonic() + 3.0
+        while left := [connection for connection in server.connections() if connection.database == name]:
+            assert time.monotonic() < deadline, f"connections left on the server after the test: {left}"
+            time.sleep(0.02)
+    finally:
+        server.drop_database(name)
+
+
+@pytest.fixture
+def server_url(server: DatabaseServer | None, database_name: str) -> str:
+    """The URL of a fresh, empty database."""
+    return f"sqlite:///{database_name}" if server is None else server.url(database_name)
+
+
+@pytest.fixture
+def config_options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    """The test's DatabaseConfig options: from ``@pytest.mark.config``, the nearest one wins; or override this."""
+    options: dict[str, Any] = {}
+    for marker in request.node.iter_markers("config"):
+        options = {**marker.kwargs, **options}
+    return options
+
+
+@pytest.fixture
+def database_config(server_url: str, config_options: Mapping[str, Any]) -> DatabaseConfig:
+    """The configuration of a fresh, empty database of the family under test."""
+    return DatabaseConfig.from_url(server_url, **config_options)
+
+
+@pytest.fixture
+def proxied(
+    server: DatabaseServer, database_name: str, config_options: Mapping[str, Any]
+) -> Iterator[tuple[DatabaseConfig, Proxy]]:
+    """A fresh database that is reached through a proxy, and the proxy; never SQLite."""
+    with Proxy(server.host, server.port) as proxy:
+        yield DatabaseConfig.from_url(server.url(database_name, port=proxy.port), **config_options), proxy
+
+
+@pytest.fixture
+async def database(database_config: DatabaseConfig) -> AsyncIterator[Database]:
+    """A ``Database``, closed after the test, which must have given every connection back."""
+    from asyncdb import Database
+
+    database = Database(database_config)
+    try:
+        yield database
+        assert database.stats().checked_out == 0, "the test kept a connection"
+    finally:
+        await database.close()
+
+
+# Nothing left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> None:
+    # Autouse comes first and so ends last, after every fixture of the test has closed what it opened.
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_task_left")
+
+
+@pytest.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    yield
+    mine = asyncio.current_task()
+    for _ in range(10):  # tasks that were told to end may do so
+        if not (left := asyncio.all_tasks() - {mine}):
+            return
+        await asyncio.sleep(0)
+    assert not left, f"tasks left after the test: {left}"
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Waits until a condition holds: ``await eventually(lambda: pool.idle == 1, within=5.0)``, seconds."""
+
+    async def wait(condition: Callable[[], Any], *, within: float = 5.0) -> None:
+        deadline = time.monotonic() + within
+        while True:
+            value = condition()
+            if inspect.isawaitable(value):
+                value = await value
+            if value:
+                return
+            assert time.monotonic() < deadline, f"did not come true within {within:g} s"
+            await asyncio.sleep(0.01)
+
+    return wait
