@@ -11,13 +11,17 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from django.core import asgi as django_asgi
+from ._foundation import require_asyncdb
 
-from asyncdb import registry
-from asyncdb.errors import AsyncDBError, ConfigurationError
+require_asyncdb()
 
-from .conf import aliases, bridge_for, config_for
-from .databases import database
+from django.core import asgi as django_asgi  # noqa: E402  (a foreign asyncdb is named before it is imported)
+
+from asyncdb import registry  # noqa: E402
+from asyncdb.errors import AsyncDBError, ConfigurationError  # noqa: E402
+
+from .conf import aliases, bridge_for, config_for  # noqa: E402
+from .databases import database  # noqa: E402
 
 __all__ = ["get_asgi_application"]
 

@@ -7,6 +7,7 @@ Private names used here: ``django.db.backends.sqlite3._functions.register`` (Dja
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -149,7 +150,18 @@ def _lent_class(project_class: type[BaseDatabaseWrapper]) -> type[BaseDatabaseWr
 def _make_sqlite_ready(wrapper: Any) -> None:
     from django.db.backends.sqlite3._functions import register
 
+    # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, where it fails on NULL; that one cannot come back.
+    wrapper.connection.create_function("floor", 1, _floor, deterministic=True)
     wrapper.connection.in_thread(register)
+
+
+def _floor(value: Any) -> float | None:
+    """SQLite's own FLOOR (SQLite manual, "Built-In Mathematical SQL Functions")."""
+    try:
+        number = value if isinstance(value, int | float) else float(value)
+        return number if isinstance(number, int) or not math.isfinite(number) else float(math.floor(number))
+    except (TypeError, ValueError):
+        return None
 
 
 class _InThread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.bridge.settings")
 django.setup()
 
+from asyncdb import registry
 from django.test import override_settings
+from sqlalchemy import make_url
 
 Project = Callable[..., None]
 
@@ -49,3 +51,26 @@ def default(project: Project) -> Callable[..., None]:
         project(**settings, **({} if async_db is None else {"ASYNC_DB": {"default": async_db}}))
 
     return use
+
+
+@pytest.fixture
+def bridged_now(family: str, server_url: str, default: Callable[..., None]) -> Callable[..., None]:
+    """``bridged(async_db=…, OPTIONS=…)``: ``DATABASES["default"]`` is a fresh database of the family under test."""
+    url = make_url(server_url)
+
+    def use(**settings: Any) -> None:
+        place = {"HOST": url.host or "", "PORT": url.port or "", "USER": url.username or "", "NAME": url.database}
+        default(
+            "mysql" if family in {"mariadb", "mysql"} else family,
+            **{"PASSWORD": url.password or "", **place, **settings},
+        )
+
+    use()
+    return use
+
+
+@pytest.fixture
+async def bridged(bridged_now: Callable[..., None]) -> AsyncIterator[Callable[..., None]]:
+    """The same for async tests, whose pools are closed afterwards."""
+    yield bridged_now
+    await registry.close_all()

@@ -158,13 +158,13 @@ def test_asking_opens_no_connection_and_touches_none_of_djangos(default: Any) ->
     assert connections.all(initialized_only=True) == before
 
 
-@pytest.mark.parametrize("family", ["mysql", "postgresql"])
+@pytest.mark.parametrize("backend", ["mysql", "postgresql"])
 @pytest.mark.parametrize("wrong", [{}, {"OPTIONS": {"no_such": 1, "sslpassword": SECRET, "passwd": SECRET}}, {"PORT": "x"}])
 def test_a_password_is_in_no_repr_error_or_log(
-    family: str, wrong: dict[str, Any], default: Any, caplog: pytest.LogCaptureFixture
+    backend: str, wrong: dict[str, Any], default: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    default(family, USER="app", PASSWORD=SECRET, HOST="db", **wrong)
+    default(backend, USER="app", PASSWORD=SECRET, HOST="db", **wrong)
     try:
         config = config_for("default")
         said = f"{config!r} {config} {config.model_dump()!r}" if not wrong else repr(config)
