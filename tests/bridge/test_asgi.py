@@ -112,15 +112,25 @@ async def test_a_server_that_says_nothing_delays_the_startup_by_its_bound_alone(
     application: Any, default: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(asgi, "STARTUP_TIMEOUT", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(0), "127.0.0.1", 0)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     try:
         port = silent.sockets[0].getsockname()[1]
         default("mysql", **{**NOBODY, "PORT": port})
         async with Server(application) as server:
             assert (await server.say("startup"))["type"] == "lifespan.startup.complete"
             await server.say("shutdown")
+            async with asyncio.timeout(5):
+                await left.wait()
     finally:
         silent.close()
+        await silent.wait_closed()
     assert "0.2 s" in caplog.text
 
 
@@ -132,8 +142,9 @@ async def test_a_shutdown_cuts_what_does_not_end(
         await server.say("startup")
         async with database().session() as db:
             await db.fetch_val(select(literal(1)))
-            await db.connection()
+            assert database().stats().checked_out == 1
             assert await server.say("shutdown") == {"type": "lifespan.shutdown.complete"}
+    assert "1 connections were still in use" in caplog.text
 
 
 async def test_lifespan_never_reaches_django_and_requests_do(sqlite: None) -> None:
