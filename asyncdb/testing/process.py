@@ -252,10 +252,10 @@ def _stat(pid: int | str) -> list[str]:
 
 
 def _parents() -> Iterator[tuple[int, int]]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                yield int(entry), int(_stat(entry)[1])
+                yield int(entry.name), int(_stat(entry.name)[1])
 
 
 def _state(pid: int) -> str | None:
@@ -274,7 +274,12 @@ def run_client(command: Sequence[str | Path], sql: str, *, variables: Mapping[st
     name = Path(command[0]).name
     try:
         done = subprocess.run(
-            command, input=sql.encode(), capture_output=True, timeout=timeout, env={**environment(), **variables}
+            command,
+            input=sql.encode(),
+            capture_output=True,
+            timeout=timeout,
+            env={**environment(), **variables},
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ServerFailed(f"{name}: no answer within {timeout:g} s") from None
