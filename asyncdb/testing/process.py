@@ -57,19 +57,23 @@ class Account:
 
     def popen(self, command: Sequence[str | Path], *, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
         """Starts a command under the account, in a session of its own: Ctrl-C in the terminal does not reach it."""
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=environment() | {"HOME": str(cwd), "TMPDIR": str(cwd)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                user=self.user,
-                group=self.group,
-                extra_groups=None if self.user is None else [],
-            )
+        try:
+            with log.open("ab") as output:
+                return subprocess.Popen(
+                    command,
+                    cwd=cwd,
+                    env=environment() | {"HOME": str(cwd), "TMPDIR": str(cwd)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    user=self.user,
+                    group=self.group,
+                    extra_groups=None if self.user is None else [],
+                )
+        except OSError as err:
+            account = "your account" if self.user is None else f"the account with the id {self.user}"
+            raise ServerFailed(f"{account} cannot run {command[0]} in {cwd}: {err}") from err
 
 
 def environment() -> dict[str, str]:
