@@ -1,0 +1,15 @@
+"""The app of the atlas."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class PlacesConfig(AppConfig):
+    """Countries, cities, and who has been there."""
+
+    name = "places"
+
+    def ready(self) -> None:
+        """Makes the ``prefix`` lookup known."""
+        from . import lookups  # noqa: F401, PLC0415
