@@ -26,7 +26,9 @@ def database_from_url(url: str) -> dict[str, Any]:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise ImproperlyConfigured("ATLAS_DATABASE_URL is not a database URL (mysql://user:password@host/name)") from None
+        raise ImproperlyConfigured(
+            "ATLAS_DATABASE_URL is not a database URL (mysql://user:password@host/name)"
+        ) from None
     family = parsed.drivername.partition("+")[0]
     if family not in ENGINES:
         raise ImproperlyConfigured(f"ATLAS_DATABASE_URL: no engine for {family!r}; use one of {', '.join(ENGINES)}")
@@ -54,7 +56,7 @@ def sqlite_file(path: Path) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": path,
         "OPTIONS": {
-            # Writers wait in line at BEGIN, readers never wait: without these a burst of writes is "database is locked".
+            # Writers wait in line at BEGIN and readers not at all; otherwise bursts of writes end in "database is locked".
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL",
             "timeout": 10,

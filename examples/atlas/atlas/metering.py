@@ -41,9 +41,9 @@ def count(sql: Any) -> None:
         tally.queries += 1
 
 
-def _count_django(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+def _count_django(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
     count(sql)
-    return execute(sql, params, many, context)
+    return execute(sql, *rest)
 
 
 @receiver(connection_created)
@@ -54,7 +54,7 @@ def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 
 @event.listens_for(Engine, "before_cursor_execute")
-def _count_sqlalchemy(connection: Any, cursor: Any, sql: str, params: Any, context: Any, many: bool) -> None:
+def _count_sqlalchemy(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
     count(sql)
 
 

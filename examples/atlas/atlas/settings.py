@@ -7,6 +7,7 @@ secret key), ``ATLAS_SECRET_KEY``, ``ATLAS_ALLOWED_HOSTS`` (comma-separated), ``
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from django.core.management.utils import get_random_secret_key
@@ -20,11 +21,14 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 def kept_secret_key(path: Path) -> str:
     """Returns the key kept in ``path``; the first process of all writes it."""
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(get_random_secret_key())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        mine = path.with_name(f"{path.name}.{os.getpid()}")
+        mine.touch(0o600)
+        mine.write_text(get_random_secret_key(), "ascii")
+        # A link appears with its content, and only once, however many processes start together.
+        with suppress(FileExistsError):
+            path.hardlink_to(mine)
+        mine.unlink()
     return path.read_text("ascii")
 
 
@@ -77,13 +81,12 @@ DATABASE_URL = os.environ.get("ATLAS_DATABASE_URL")
 DATABASES = {"default": database_from_url(DATABASE_URL) if DATABASE_URL else sqlite_file(DATA_DIR / "atlas.sqlite3")}
 del DATABASE_URL  # it may hold a password, and a debug page would not know to hide it
 
-# All of it is optional: host, user, password, time zone and the rest follow DATABASES.
+# All of it is optional: host, user, password, time zone and the rest follow DATABASES. Other keys that one may want:
+# pool_recycle (seconds after which a connection is replaced), ping_after (idle seconds after which a checkout pings),
+# require_at_startup (True: the server does not start while the database is unreachable).
 ASYNC_DB = {
     "default": {
         "pool_size": 10,  # connections for each process; a burst beyond them waits in line
-        # "pool_recycle": 1800,       # seconds after which a connection is replaced
-        # "ping_after": 30,           # idle seconds after which a checkout pings
-        # "require_at_startup": True,  # refuse to start while the server is unreachable
     },
 }
 

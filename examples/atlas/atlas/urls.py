@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, URLResolver, include, path, re_path
+
 from places import bridge, stock, stock_async
 from places.health import health
 
@@ -23,7 +24,7 @@ def routes_of(views: object) -> list[URLPattern]:
     return [path(route, getattr(views, name), name=name) for route, name in ROUTES]
 
 
-def index(request: HttpRequest) -> JsonResponse:
+def index(_request: HttpRequest) -> JsonResponse:
     """Lists what can be asked."""
     routes = [f"/{kind}/{route}" for kind in ("stock", "stock/async", "bridge") for route, _ in ROUTES]
     return JsonResponse({"endpoints": [*routes, "/health/", "/admin/"]})

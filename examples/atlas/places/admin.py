@@ -15,7 +15,7 @@ class AlternativeNameInline(admin.TabularInline):
     can_delete = False
     readonly_fields = ("name",)
 
-    def has_add_permission(self, request: object, obj: object = None) -> bool:
+    def has_add_permission(self, *_: object) -> bool:
         """They come from the data set."""
         return False
 

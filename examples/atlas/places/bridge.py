@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asyncdb import Session
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
-from django_bridge import atomic, session, with_session
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+
+from asyncdb import Session
+from django_bridge import atomic, session, with_session
 
 from . import geo
 from .inputs import MAX_ID, Countries, Nearest, NotFound, Search, answer, answers_errors, new_visit
 from .schemas import CityDetailOut, CityOut, CountryOut, NearbyCityOut, RecordedVisitOut, VisitedCityOut, VisitOut
-from .tables import alternative_name, city as city_table, country, time_zone, visit
+from .tables import alternative_name, country, time_zone, visit
+from .tables import city as city_table
 
 CITY_COLUMNS = (
     city_table.c.id,
@@ -92,7 +94,7 @@ async def countries(request: HttpRequest, *, db: Session) -> JsonResponse:
 
 @require_GET
 @answers_errors
-async def city(request: HttpRequest, pk: int) -> JsonResponse:
+async def city(_request: HttpRequest, pk: int) -> JsonResponse:
     """One city with its surroundings."""
     if pk > MAX_ID:
         raise NotFound.city(pk)
@@ -106,9 +108,7 @@ async def city(request: HttpRequest, pk: int) -> JsonResponse:
         .select_from(city_table.join(country).join(time_zone))
         .where(city_table.c.id == pk)
     )
-    others = (
-        select(alternative_name.c.name).where(alternative_name.c.city_id == pk).order_by(alternative_name.c.id)
-    )
+    others = select(alternative_name.c.name).where(alternative_name.c.city_id == pk).order_by(alternative_name.c.id)
     async with session() as db:
         found = await db.fetch_one_or_none(one, into=CityDetailOut)
         if found is None:

@@ -7,10 +7,10 @@ import unicodedata
 
 # Letters that Unicode does not decompose into an ASCII letter and a mark.
 LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ə": "e", "þ": "th", "ŋ": "n"}
+    {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ə": "e", "þ": "th", "ŋ": "n"}  # noqa: RUF001
 )
 APART = re.compile(r"[^a-z0-9]+")
-SILENT = re.compile(r"['`ʻʼ‘’]")
+SILENT = re.compile("['`\u02bb\u02bc\u2018\u2019]")
 
 
 def search_name(text: str) -> str:

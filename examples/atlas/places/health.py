@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_GET
-from django_bridge import database
 from pydantic import TypeAdapter
+
+from django_bridge import database
 
 from .inputs import answer
 
 
 @require_GET
-async def health(request: HttpRequest) -> JsonResponse:
+async def health(_request: HttpRequest) -> JsonResponse:
     """Answers 200 while the database does, else 503, with the numbers of the pool in either case."""
     db = database()
     state, pool = await db.health(timeout=2.0), db.stats()

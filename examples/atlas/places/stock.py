@@ -49,7 +49,7 @@ def countries(request: HttpRequest) -> JsonResponse:
 
 @require_GET
 @answers_errors
-def city(request: HttpRequest, pk: int) -> JsonResponse:
+def city(_request: HttpRequest, pk: int) -> JsonResponse:
     """One city with its surroundings."""
     found = city_with_surroundings(pk).first()
     if found is None:

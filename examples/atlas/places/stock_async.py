@@ -51,7 +51,7 @@ async def countries(request: HttpRequest) -> JsonResponse:
 
 @require_GET
 @answers_errors
-async def city(request: HttpRequest, pk: int) -> JsonResponse:
+async def city(_request: HttpRequest, pk: int) -> JsonResponse:
     """One city with its surroundings."""
     found = await city_with_surroundings(pk).afirst()
     if found is None:

@@ -32,7 +32,7 @@ class Moment(TypeDecorator[datetime]):
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Returns an aware datetime."""
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 

@@ -6,101 +6,147 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Country',
+            name="Country",
             fields=[
-                ('code', models.CharField(max_length=2, primary_key=True, serialize=False)),
-                ('iso3', models.CharField(max_length=3, unique=True)),
-                ('name', models.CharField(max_length=100)),
-                ('continent', models.CharField(choices=[('AF', 'Africa'), ('AN', 'Antarctica'), ('AS', 'Asia'), ('EU', 'Europe'), ('NA', 'North America'), ('OC', 'Oceania'), ('SA', 'South America')], db_index=True, max_length=2)),
-                ('capital', models.CharField(blank=True, max_length=100)),
-                ('currency', models.CharField(blank=True, max_length=3)),
-                ('area_km2', models.PositiveIntegerField()),
-                ('population', models.PositiveBigIntegerField()),
+                ("code", models.CharField(max_length=2, primary_key=True, serialize=False)),
+                ("iso3", models.CharField(max_length=3, unique=True)),
+                ("name", models.CharField(max_length=100)),
+                (
+                    "continent",
+                    models.CharField(
+                        choices=[
+                            ("AF", "Africa"),
+                            ("AN", "Antarctica"),
+                            ("AS", "Asia"),
+                            ("EU", "Europe"),
+                            ("NA", "North America"),
+                            ("OC", "Oceania"),
+                            ("SA", "South America"),
+                        ],
+                        db_index=True,
+                        max_length=2,
+                    ),
+                ),
+                ("capital", models.CharField(blank=True, max_length=100)),
+                ("currency", models.CharField(blank=True, max_length=3)),
+                ("area_km2", models.PositiveIntegerField()),
+                ("population", models.PositiveBigIntegerField()),
             ],
             options={
-                'verbose_name_plural': 'countries',
-                'ordering': ['code'],
+                "verbose_name_plural": "countries",
+                "ordering": ["code"],
             },
         ),
         migrations.CreateModel(
-            name='TimeZone',
+            name="TimeZone",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, unique=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=64, unique=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='City',
+            name="City",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False, verbose_name='GeoNames number')),
-                ('name', models.CharField(max_length=100)),
-                ('search_name', models.CharField(db_index=True, editable=False, max_length=100)),
-                ('latitude', models.FloatField()),
-                ('longitude', models.FloatField()),
-                ('population', models.PositiveBigIntegerField()),
-                ('visit_count', models.PositiveIntegerField(default=0, editable=False)),
-                ('country', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='cities', to='places.country')),
-                ('time_zone', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='cities', to='places.timezone')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False, verbose_name="GeoNames number")),
+                ("name", models.CharField(max_length=100)),
+                ("search_name", models.CharField(db_index=True, editable=False, max_length=100)),
+                ("latitude", models.FloatField()),
+                ("longitude", models.FloatField()),
+                ("population", models.PositiveBigIntegerField()),
+                ("visit_count", models.PositiveIntegerField(default=0, editable=False)),
+                (
+                    "country",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="cities",
+                        to="places.country",
+                    ),
+                ),
+                (
+                    "time_zone",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="cities", to="places.timezone"
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'cities',
-                'ordering': ['-population', 'id'],
+                "verbose_name_plural": "cities",
+                "ordering": ["-population", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Visit',
+            name="Visit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('note', models.CharField(blank=True, max_length=200)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('city', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='visits', to='places.city')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("note", models.CharField(blank=True, max_length=200)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "city",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="visits", to="places.city"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at', '-id'],
+                "ordering": ["-created_at", "-id"],
             },
         ),
         migrations.CreateModel(
-            name='AlternativeName',
+            name="AlternativeName",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200)),
-                ('search_name', models.CharField(editable=False, max_length=200)),
-                ('city', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='alternative_names', to='places.city')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=200)),
+                ("search_name", models.CharField(editable=False, max_length=200)),
+                (
+                    "city",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="alternative_names",
+                        to="places.city",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'constraints': [models.UniqueConstraint(fields=('city', 'search_name'), name='alternative_name_once_for_city')],
+                "ordering": ["id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("city", "search_name"), name="alternative_name_once_for_city")
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='city',
-            index=models.Index(fields=['latitude', 'longitude'], name='city_position'),
+            model_name="city",
+            index=models.Index(fields=["latitude", "longitude"], name="city_position"),
         ),
         migrations.AddIndex(
-            model_name='city',
-            index=models.Index(fields=['country', '-population', 'id'], name='city_country_population'),
+            model_name="city",
+            index=models.Index(fields=["country", "-population", "id"], name="city_country_population"),
         ),
         migrations.AddIndex(
-            model_name='city',
-            index=models.Index(fields=['-population', 'id'], name='city_population'),
+            model_name="city",
+            index=models.Index(fields=["-population", "id"], name="city_population"),
         ),
         migrations.AddConstraint(
-            model_name='city',
-            constraint=models.CheckConstraint(condition=models.Q(('latitude__gte', -90), ('latitude__lte', 90), ('longitude__gte', -180), ('longitude__lte', 180)), name='city_on_earth'),
+            model_name="city",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("latitude__gte", -90), ("latitude__lte", 90), ("longitude__gte", -180), ("longitude__lte", 180)
+                ),
+                name="city_on_earth",
+            ),
         ),
         migrations.AddIndex(
-            model_name='visit',
-            index=models.Index(fields=['-created_at'], name='visit_created_at'),
+            model_name="visit",
+            index=models.Index(fields=["-created_at"], name="visit_created_at"),
         ),
     ]
