@@ -113,7 +113,7 @@ def prepared_site(options: argparse.Namespace, stack: ExitStack) -> Site:
 def private_server(family: str) -> Iterator[str]:
     """Runs a database server of our own and yields the URL of an empty database."""
     try:
-        from asyncdb.testing.servers import MariaDBServer, PostgreSQLServer  # noqa: PLC0415  # not for SQLite
+        from asyncdb.testing import MariaDBServer, PostgreSQLServer  # noqa: PLC0415  # not for SQLite
 
         server = MariaDBServer() if family == "mariadb" else PostgreSQLServer()
         stack = ExitStack()

@@ -56,7 +56,7 @@ def sqlite_file(path: Path) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": path,
         "OPTIONS": {
-            # Writers wait in line at BEGIN and readers not at all; otherwise bursts of writes end in "database is locked".
+            # Writers wait in line at BEGIN, not in the middle: else a burst of writes is "database is locked".
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL",
             "timeout": 10,
