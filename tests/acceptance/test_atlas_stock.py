@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ATLAS = Path(__file__).resolve().parents[2] / "examples" / "atlas"
-CITIES = 2000
+CITIES = 1000
 PARIS = 2988507
 
 
@@ -139,7 +139,7 @@ def test_the_nearest_cities_are_found_across_the_date_line(server):
         server.call("GET", f"/stock/nearest/?lat=-17&lon={lon}&limit=3").json() for lon in (179.999, -179.999)
     )
     assert [city["id"] for city in east] == [city["id"] for city in west]
-    assert east[0]["country"] == "FJ"
+    assert all(city["longitude"] > 0 for city in west)
 
 
 def test_the_nearest_cities_come_in_order_and_in_full_number_from_anywhere(server):
@@ -196,8 +196,9 @@ def test_queries_are_counted_alike_in_threads_and_on_the_loop(server):
 
 
 def test_the_wrong_method_is_refused(server):
-    assert server.call("POST", "/stock/search/?q=par", {}).status == 405
-    assert server.call("GET", "/stock/visits/").status == 405
+    for kind in ("stock", "stock/async"):
+        assert server.call("PUT", f"/{kind}/visits/", {}).status == 405
+        assert server.call("GET", f"/{kind}/visits/").status == 405
 
 
 def test_the_admin_is_there_with_its_style_sheets(server):

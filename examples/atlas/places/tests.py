@@ -74,7 +74,8 @@ class Tables(SimpleTestCase):
                 field = fields[column.name]
                 self.assertEqual(column.primary_key, field.primary_key, str(column))
                 self.assertEqual(column.nullable, field.null, str(column))
-                self.assertEqual(getattr(column.type, "length", None), field.max_length, str(column))
+                kind = field.target_field if field.remote_field else field
+                self.assertEqual(getattr(column.type, "length", None), kind.max_length, str(column))
 
     def test_an_insert_by_sqlalchemy_leaves_out_no_column(self) -> None:
         written: dict[Table, type[Visit]] = {tables.visit: Visit}
