@@ -111,7 +111,7 @@ class Site:
 
         - **errors**: ``SiteError`` when it ends by itself or does not answer in time.
         """
-        server = Server(self._start(port := port or free_port(), workers), port)
+        server = Server(self._start(port := free_port(port), workers), port)
         try:
             self._wait_until_ready(server)
             yield server
@@ -140,10 +140,16 @@ class Site:
             time.sleep(0.05)
 
 
-def free_port() -> int:
-    """Returns a port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def free_port(wanted: int = 0) -> int:
+    """Returns a port that nobody listens on at this moment: ``wanted``, or any.
+
+    - **errors**: ``SiteError`` when ``wanted`` is taken.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", wanted)) as listener:
+            return int(listener.getsockname()[1])
+    except (OSError, OverflowError) as err:
+        raise SiteError(f"port {wanted} cannot be used ({err}): choose another with --port, or none") from err
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
