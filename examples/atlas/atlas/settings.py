@@ -56,7 +56,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     # The last one, so that it measures the view and not the middleware around it.
-    "atlas.metering.metering",
+    "places.metering.metering",
 ]
 
 ROOT_URLCONF = "atlas.urls"

@@ -11,5 +11,5 @@ class PlacesConfig(AppConfig):
     name = "places"
 
     def ready(self) -> None:
-        """Makes the ``prefix`` lookup known."""
-        from . import lookups  # noqa: F401, PLC0415
+        """Makes the ``prefix`` lookup known, and counts the queries of every connection from the first on."""
+        from . import lookups, metering  # noqa: F401, PLC0415

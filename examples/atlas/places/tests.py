@@ -7,6 +7,7 @@ from __future__ import annotations
 from random import Random
 
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.utils import IntegrityError
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
@@ -117,6 +118,30 @@ class Constraints(TestCase):
         zone = TimeZone.objects.create(name="Etc/A")
         with self.assertRaises(IntegrityError):
             City.objects.create(id=1, name="A", country_id="AA", time_zone=zone, latitude=91, longitude=0, population=1)
+
+
+class Pages(TestCase):
+    @classmethod
+    def setUpTestData(cls) -> None:
+        call_command("load_places", limit=30, stdout=Quiet())
+        cls.root = User.objects.create_superuser("root")
+
+    def test_the_admin_lists_shows_and_saves(self) -> None:
+        self.client.force_login(self.root)
+        for page in ("country/", "city/?q=tok", "timezone/", "visit/", "city/1850147/change/", "visit/add/"):
+            self.assertEqual(self.client.get(f"/admin/places/{page}").status_code, 200, page)
+        self.client.post("/admin/places/visit/add/", {"city": 1850147, "note": "by the admin"})
+        self.assertEqual(Visit.objects.get().city.name, "Tokyo")
+
+    def test_a_sync_stack_counts_queries_too(self) -> None:
+        for kind in ("stock", "stock/async"):
+            self.assertEqual(self.client.get(f"/{kind}/search/?q=to").headers["X-Queries"], "1", kind)
+
+    def test_a_city_saved_by_hand_can_be_found(self) -> None:
+        city = City.objects.get(pk=1850147)
+        city.name = "Tōkyō"
+        city.save()
+        self.assertEqual(City.objects.get(search_name__prefix="toky"), city)
 
 
 class Quiet:
