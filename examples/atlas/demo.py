@@ -113,7 +113,7 @@ def prepared_site(options: argparse.Namespace, stack: ExitStack) -> Site:
 def private_server(family: str) -> Iterator[str]:
     """Runs a database server of our own and yields the URL of an empty database."""
     try:
-        from asyncdb.testing import MariaDBServer, PostgreSQLServer  # noqa: PLC0415  # not for SQLite
+        from asyncdb.testing import MariaDBServer, PostgreSQLServer  # not for SQLite
 
         server = MariaDBServer() if family == "mariadb" else PostgreSQLServer()
         stack = ExitStack()
@@ -197,9 +197,9 @@ def show_plain(rows: Sequence[Row]) -> None:
 
 def show_rich(rows: Sequence[Row]) -> None:
     """Prints the table with rich."""
-    from rich.console import Console  # noqa: PLC0415  # optional
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console  # optional
+    from rich.markup import escape
+    from rich.table import Table
 
     table = Table()
     for head in HEADS:

@@ -6,14 +6,12 @@ import importlib.util
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from asyncdb.testing import MariaDBServer, PostgreSQLServer
-
-FAMILIES = os.environ.get("FAMILIES", "").replace(",", " ").replace("mariadb", "mysql").split()
+NAME = f"atlas_{os.getpid()}"
 PARIS = 2988507
 
 
@@ -30,44 +28,55 @@ stock = load_stock()
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture(scope="module", params=FAMILIES or ["sqlite", "mysql", "postgresql"])
-def server(request, tmp_path_factory):
-    family = {"mysql": MariaDBServer, "postgresql": PostgreSQLServer}.get(request.param, nullcontext)
-    with family() as database:
-        if database:
-            database.create_database("atlas")
-        site = stock.serving.Site(tmp_path_factory.mktemp("atlas"), url=database and database.url("atlas"))
+@pytest.fixture(scope="module")
+def sites():
+    """The sites that run, by family: each is prepared once for all tests of this file."""
+    with ExitStack() as stack:
+        yield stack, {}
+
+
+@pytest.fixture
+def atlas(sites, family, server, tmp_path_factory):
+    """The demo on the family under test."""
+    stack, running = sites
+    if family not in running:
+        url = None
+        if server is not None:
+            server.create_database(NAME)
+            stack.callback(server.drop_database, NAME)
+            url = server.url(NAME)
+        site = stock.serving.Site(tmp_path_factory.mktemp("atlas"), url=url)
         site.manage("migrate", "--verbosity", "0", quiet=True)
         site.manage("load_places", "--limit", str(stock.CITIES), quiet=True)
-        with site.serve() as server:
-            yield server
+        running[family] = stack.enter_context(site.serve())
+    return running[family]
 
 
 @pytest.mark.parametrize("path", stock.READS)
-def test_a_read_on_the_bridge_is_byte_for_byte_the_stock_one(server, path):
-    ours, sync = server.call("GET", f"/bridge/{path}"), server.call("GET", f"/stock/{path}")
+def test_a_read_on_the_bridge_is_byte_for_byte_the_stock_one(atlas, path):
+    ours, sync = atlas.call("GET", f"/bridge/{path}"), atlas.call("GET", f"/stock/{path}")
     assert (ours.status, sync.status) == (200, 200)
     assert ours.body == sync.body
 
 
 @pytest.mark.parametrize("path", [*stock.REFUSED, "cities/1/", f"cities/{2**63}/"])
-def test_what_stock_refuses_the_bridge_refuses_alike(server, path):
-    ours, sync = server.call("GET", f"/bridge/{path}"), server.call("GET", f"/stock/{path}")
+def test_what_stock_refuses_the_bridge_refuses_alike(atlas, path):
+    ours, sync = atlas.call("GET", f"/bridge/{path}"), atlas.call("GET", f"/stock/{path}")
     assert (ours.status, ours.body) == (sync.status, sync.body)
     assert ours.status in (400, 404)
 
 
 @pytest.mark.parametrize("body", stock.BAD_VISITS)
-def test_a_visit_that_makes_no_sense_is_refused_alike(server, body):
-    ours, sync = server.call("POST", "/bridge/visits/", body), server.call("POST", "/stock/visits/", body)
+def test_a_visit_that_makes_no_sense_is_refused_alike(atlas, body):
+    ours, sync = atlas.call("POST", "/bridge/visits/", body), atlas.call("POST", "/stock/visits/", body)
     assert (ours.status, ours.body) == (sync.status, sync.body)
     assert ours.status == 400
 
 
-def test_a_visit_on_the_bridge_is_recorded_and_counted_as_the_stock_one(server):
+def test_a_visit_on_the_bridge_is_recorded_and_counted_as_the_stock_one(atlas):
     note = "au printemps, 'à pied' 🚶 100% \\"
     one, two = (
-        server.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": note}) for kind in ("stock", "bridge")
+        atlas.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": note}) for kind in ("stock", "bridge")
     )
     assert (one.status, two.status) == (201, 201)
     stored, ours = one.json(), two.json()
@@ -76,37 +85,37 @@ def test_a_visit_on_the_bridge_is_recorded_and_counted_as_the_stock_one(server):
     assert ours["visit"]["id"] == stored["visit"]["id"] + 1
     assert len(ours["visit"]["created_at"]) == len(stored["visit"]["created_at"])
     assert ours["city"] == stored["city"] | {"visit_count": stored["city"]["visit_count"] + 1}
-    assert server.call("GET", f"/stock/cities/{PARIS}/").json()["visit_count"] == ours["city"]["visit_count"]
+    assert atlas.call("GET", f"/stock/cities/{PARIS}/").json()["visit_count"] == ours["city"]["visit_count"]
 
 
-def test_a_visit_to_an_unknown_city_writes_nothing(server):
-    before = server.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
-    refused = server.call("POST", "/bridge/visits/", {"city_id": 1, "note": "nowhere"})
-    after = server.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
+def test_a_visit_to_an_unknown_city_writes_nothing(atlas):
+    before = atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
+    refused = atlas.call("POST", "/bridge/visits/", {"city_id": 1, "note": "nowhere"})
+    after = atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
     assert (refused.status, refused.json()) == (404, {"error": "no city has the id 1"})
     assert after["visit"]["id"] == before["visit"]["id"] + 1
     assert after["city"]["visit_count"] == before["city"]["visit_count"] + 1
 
 
-def test_no_visit_is_lost_when_stock_and_bridge_write_at_once(server):
+def test_no_visit_is_lost_when_stock_and_bridge_write_at_once(atlas):
     def visit(kind):
-        return server.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": kind}).status
+        return atlas.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": kind}).status
 
-    before = server.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"]
+    before = atlas.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"]
     with ThreadPoolExecutor(8) as callers:
         answers = list(callers.map(visit, ["bridge", "stock", "bridge", "stock/async"] * 10))
     assert answers == [201] * 40
-    assert server.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"] == before + 40
+    assert atlas.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"] == before + 40
 
 
-def test_the_bridge_needs_no_more_queries_than_stock(server):
+def test_the_bridge_needs_no_more_queries_than_stock(atlas):
     for path in stock.READS:
-        assert server.call("GET", f"/bridge/{path}").queries <= server.call("GET", f"/stock/{path}").queries
-    assert server.call("POST", "/bridge/visits/", {"city_id": PARIS}).queries == 3
+        assert atlas.call("GET", f"/bridge/{path}").queries <= atlas.call("GET", f"/stock/{path}").queries
+    assert atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).queries == 3
 
 
-def test_health_shows_the_database_and_the_pool(server):
-    reply = server.call("GET", "/health/")
+def test_health_shows_the_database_and_the_pool(atlas):
+    reply = atlas.call("GET", "/health/")
     assert reply.status == 200
     assert reply.json()["database"]["ok"] is True
     assert reply.json()["pool"]["checked_out"] == 0

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "atlas" / "demo.py"
-FAMILIES = os.environ.get("FAMILIES", "").replace(",", " ").replace("mysql", "mariadb").split()
 ENDPOINTS = 16
 pytestmark = pytest.mark.acceptance
 
@@ -44,7 +43,7 @@ def port_of(process):
     pytest.fail("the demo ended before it served")
 
 
-@pytest.mark.parametrize("family", FAMILIES or ["sqlite", "mariadb", "postgresql"])
+@pytest.mark.families("sqlite", "mariadb", "postgresql")
 def test_once_calls_each_endpoint_and_ends_well(tmp_path, family):
     with demo(tmp_path, "--once", "--db", family) as process:
         output, _ = process.communicate(timeout=100)

@@ -12,4 +12,4 @@ class PlacesConfig(AppConfig):
 
     def ready(self) -> None:
         """Makes the ``prefix`` lookup known, and counts the queries of every connection from the first on."""
-        from . import lookups, metering  # noqa: F401, PLC0415
+        from . import lookups, metering  # noqa: F401

@@ -7,7 +7,7 @@ import unicodedata
 
 # Letters that Unicode does not decompose into an ASCII letter and a mark.
 LETTERS = str.maketrans(
-    {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ə": "e", "þ": "th", "ŋ": "n"}  # noqa: RUF001
+    {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ə": "e", "þ": "th", "ŋ": "n"}
 )
 APART = re.compile(r"[^a-z0-9]+")
 SILENT = re.compile("['`\u02bb\u02bc\u2018\u2019]")

@@ -1,6 +1,6 @@
 """Tests of the app itself: ``manage.py test``."""
 
-# ruff: noqa: PT009, PT027, SLF001, RUF001  # unittest, as Django runs it
+# ruff: noqa: PT009, PT027  # unittest, as Django runs it
 
 from __future__ import annotations
 

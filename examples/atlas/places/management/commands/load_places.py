@@ -66,7 +66,7 @@ class Command(BaseCommand):
         if not (self.stdout.isatty() and importlib.util.find_spec("rich")):
             yield Lines(self.stdout, total)
             return
-        from rich import progress as rich_progress  # noqa: PLC0415  # optional
+        from rich import progress as rich_progress  # optional
 
         with rich_progress.Progress() as bar:
             task = bar.add_task("loading places", total=total)
