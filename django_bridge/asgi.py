@@ -89,8 +89,11 @@ async def _start() -> None:
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     complaints = await asyncio.gather(*map(_knock, found))
-    missing = [complaint for alias, complaint in zip(found, complaints, strict=True)
-               if complaint and bridge_for(alias).require_at_startup]
+    missing = [
+        complaint
+        for alias, complaint in zip(found, complaints, strict=True)
+        if complaint and bridge_for(alias).require_at_startup
+    ]
     if missing:
         raise AsyncDBError(f"{'; '.join(missing)} (require_at_startup)")
     for complaint in filter(None, complaints):

@@ -13,8 +13,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import ConnectionHandler
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import ConnectionHandler
 
 from asyncdb.config import DatabaseConfig
 from asyncdb.errors import ConfigurationError
@@ -55,10 +55,13 @@ class Bridge:
 
 
 def aliases() -> list[str]:
-    """The aliases that are bridged: all of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
+    """All aliases of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
     async_db = _async_db()
-    return [alias for alias in settings.DATABASES or ["default"]
-            if alias in async_db or wrapper_for(alias).vendor in _TRANSLATORS]
+    return [
+        alias
+        for alias in settings.DATABASES or ["default"]
+        if alias in async_db or wrapper_for(alias).vendor in _TRANSLATORS
+    ]
 
 
 def config_for(alias: str) -> DatabaseConfig:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -101,7 +101,7 @@ class _Lent(_Wrapper):
 
     def cursor(self) -> Any:
         with self.wrap_database_errors:
-            return self._prepare_cursor(self.create_cursor())
+            return cast("Any", self)._prepare_cursor(self.create_cursor())
 
     def create_cursor(self, name: str | None = None) -> Any:
         if self.vendor == "sqlite":
@@ -122,7 +122,7 @@ class _Lent(_Wrapper):
     def close(self) -> NoReturn:
         self._refuse("be closed")
 
-    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
         if not autocommit:
             self._refuse("be in a transaction")
 
@@ -142,15 +142,20 @@ class _Lent(_Wrapper):
         )
 
 
-@functools.cache
+_lent_classes: dict[type[BaseDatabaseWrapper], type[BaseDatabaseWrapper]] = {}
+
+
 def _lent_class(project_class: type[BaseDatabaseWrapper]) -> type[BaseDatabaseWrapper]:
-    return type(f"Lent{project_class.__name__}", (_Lent, project_class), {"__module__": __name__})
+    if (found := _lent_classes.get(project_class)) is None:
+        found = type(f"Lent{project_class.__name__}", (_Lent, project_class), {"__module__": __name__})
+        _lent_classes[project_class] = found
+    return found
 
 
 def _make_sqlite_ready(wrapper: Any) -> None:
     from django.db.backends.sqlite3._functions import register
 
-    # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, where it fails on NULL; that one cannot come back.
+    # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, which cannot come back; it fails on NULL.
     wrapper.connection.create_function("floor", 1, _floor, deterministic=True)
     wrapper.connection.in_thread(register)
 
@@ -191,7 +196,7 @@ class _InThread:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
 
-    def __enter__(self) -> _InThread:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

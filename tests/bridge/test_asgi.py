@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from sqlalchemy import literal, select
+
 from asyncdb import registry
 from django_bridge import asgi, database
-from sqlalchemy import literal, select
 
 NOBODY = {"HOST": "127.0.0.1", "PORT": 1, "USER": "app", "PASSWORD": "corr3ct-h0rse"}
 
@@ -22,7 +23,7 @@ class Server:
         self.to_say: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
         self.task = asyncio.create_task(self.application(scope, self.to_say.get, self.heard.put))
         return self

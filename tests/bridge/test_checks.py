@@ -9,6 +9,7 @@ from typing import Any
 import django
 import pytest
 from django.core.checks import CheckMessage, run_checks
+
 from django_bridge import _foundation, checks
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"
@@ -39,7 +40,9 @@ def test_good_settings_have_no_message(default: Any, tmp_path: Path) -> None:
         ("mysql", None, {"ATOMIC_REQUESTS": True}, "W003"),
     ],
 )
-def test_a_setting_has_its_check(backend: str, async_db: Any, database: Any, expected: str | None, default: Any) -> None:
+def test_a_setting_has_its_check(
+    backend: str, async_db: Any, database: Any, expected: str | None, default: Any
+) -> None:
     default(backend, async_db=async_db, **database)
     found = ours()
     assert ids(found) == ([expected] if expected else [])

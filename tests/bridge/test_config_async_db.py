@@ -8,9 +8,10 @@ import traceback
 from typing import Any
 
 import pytest
-from asyncdb.errors import ConfigurationError
 from django.conf import settings
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
+
+from asyncdb.errors import ConfigurationError
 from django_bridge.conf import aliases, bridge_for, config_for
 
 SECRET = "corr3ct-h0rse"
@@ -31,7 +32,8 @@ def test_async_db_sets_the_pool(default: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("pool_sise", "pool_size"), ("POOL_SIZE", "pool_size"), ("require_startup", "require_at_startup")]
+    ("key", "meant"),
+    [("pool_sise", "pool_size"), ("POOL_SIZE", "pool_size"), ("require_startup", "require_at_startup")],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_name(key: str, meant: str, default: Any) -> None:
     default("mysql", async_db={key: 3})
@@ -64,8 +66,15 @@ def test_an_async_db_of_another_shape_is_refused(wrong: Any, project: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pool_size": 0}, {"pool_size": "many"}, {"tls": "perhaps"}, {"session_settings": 5}, {"ignore_options": "ssl"},
-              {"require_at_startup": "yes"}],
+    "wrong",
+    [
+        {"pool_size": 0},
+        {"pool_size": "many"},
+        {"tls": "perhaps"},
+        {"session_settings": 5},
+        {"ignore_options": "ssl"},
+        {"require_at_startup": "yes"},
+    ],
 )
 def test_a_wrong_value_is_one_clear_error(wrong: dict[str, Any], default: Any) -> None:
     default("mysql", async_db=wrong)
@@ -159,7 +168,9 @@ def test_asking_opens_no_connection_and_touches_none_of_djangos(default: Any) ->
 
 
 @pytest.mark.parametrize("backend", ["mysql", "postgresql"])
-@pytest.mark.parametrize("wrong", [{}, {"OPTIONS": {"no_such": 1, "sslpassword": SECRET, "passwd": SECRET}}, {"PORT": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"OPTIONS": {"no_such": 1, "sslpassword": SECRET, "passwd": SECRET}}, {"PORT": "x"}]
+)
 def test_a_password_is_in_no_repr_error_or_log(
     backend: str, wrong: dict[str, Any], default: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from asyncdb import ConnectFailed
 from django.db import connection as django_default
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.utils import ProgrammingError
-from django_bridge import database
 from sqlalchemy import literal, make_url, select, text
+
+from asyncdb import ConnectFailed
+from django_bridge import database
 
 
 @contextmanager
@@ -87,7 +88,10 @@ async def test_a_receiver_that_fails_is_named(bridged: Any) -> None:
     def spoilt_receiver(**_: Any) -> None:
         raise LookupError("with a secret in it")
 
-    with receiver(spoilt_receiver), pytest.raises(ConnectFailed, match=r"'default'.*spoilt_receiver.*LookupError") as caught:
+    with (
+        receiver(spoilt_receiver),
+        pytest.raises(ConnectFailed, match=r"'default'.*spoilt_receiver.*LookupError") as caught,
+    ):
         await database().fetch_val(text("SELECT 1"))
     assert "secret" not in str(caught.value)
     assert await database().fetch_val(text("SELECT 1")) == 1
