@@ -7,6 +7,7 @@ settings and rotating credentials are followed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,10 +100,16 @@ def config_for(alias: str) -> DatabaseConfig:
     _tls_of_async_db(own, draft)
     draft.close()
     merged = {
-        "session_settings": draft.session_settings | _mapping(own, "session_settings"),
-        "driver_options": draft.driver_options | _mapping(own, "driver_options"),
+        "session_settings": draft.session_settings | _mapping(alias, own, "session_settings"),
+        "driver_options": draft.driver_options | _mapping(alias, own, "driver_options"),
     }
-    return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+    try:
+        return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+    except ConfigurationError as err:
+        if not any(re.search(rf"\b{name}\b", str(err)) for name in own):
+            raise
+        reason = str(err).removeprefix(f"database {alias!r}: ")
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]: {reason}") from None
 
 
 def bridge_for(alias: str) -> Bridge:
@@ -177,10 +184,10 @@ def _did_you_mean(name: Any, names: Collection[str]) -> str:
     return f": did you mean {lowered[near[0]]!r}?" if near else f": one of {', '.join(sorted(names))}"
 
 
-def _mapping(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _mapping(alias: str, own: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = own.get(name, {})
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"ASYNC_DB: {name} must be a dict")
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}][{name!r}] must be a dict")
     return dict(value)
 
 

@@ -78,7 +78,7 @@ def _receiver_in(traceback: TracebackType | None) -> str:
         elif called:
             name, called = f"{module}.{frame.f_code.co_qualname}", False
         traceback = traceback.tb_next
-    return name
+    return "(an async one, which cannot run here: make it a sync function)" if name.startswith("asgiref.") else name
 
 
 class _Lent(_Wrapper):

@@ -109,6 +109,21 @@ async def test_an_unreachable_server_that_is_required_fails_the_startup(
     assert str(NOBODY["PASSWORD"]) not in answer["message"]
 
 
+async def test_a_wrapper_that_cannot_ask_its_vault_is_a_warning(
+    application: Any, default: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def vault_is_away(self: Any) -> dict[str, Any]:
+        raise ConnectionError("corr3ct-h0rse")
+
+    monkeypatch.setattr("django.db.backends.mysql.base.DatabaseWrapper.get_connection_params", vault_is_away)
+    default("mysql", HOST="db")
+    async with Server(application) as server:
+        assert (await server.say("startup"))["type"] == "lifespan.startup.complete"
+        await server.say("shutdown")
+    assert "ConnectionError in its wrapper" in caplog.text
+    assert "corr3ct-h0rse" not in caplog.text
+
+
 async def test_a_server_that_says_nothing_delays_the_startup_by_its_bound_alone(
     application: Any, default: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,6 +33,8 @@ def test_good_settings_have_no_message(default: Any, tmp_path: Path) -> None:
     [
         ("mysql", {"pool_sise": 3}, {}, "E001"),
         ("mysql", {"host": "db"}, {}, "E001"),
+        ("mysql", {"pool_size": 0}, {}, "E001"),
+        ("mysql", {"session_settings": 5}, {}, "E001"),
         ("mysql", None, {"OPTIONS": {"compress": True}}, "E002"),
         ("sqlite", None, {"ENGINE": "django.db.backends.dummy"}, None),
         ("sqlite", {}, {"ENGINE": "django.db.backends.dummy"}, "E002"),

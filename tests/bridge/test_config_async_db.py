@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import traceback
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -150,12 +152,31 @@ class RotatingWrapper(PostgreSQL):
         return {**super().get_connection_params(), "password": f"token-{type(self).issued}"}
 
 
-def test_the_projects_own_wrapper_is_asked_anew(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django.db.backends.postgresql.base.DatabaseWrapper", RotatingWrapper)
+@pytest.fixture
+def rotating(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend of the project's own, as third parties write them: a package with a module ``base``."""
+    base = ModuleType("rotating_backend.base")
+    base.DatabaseWrapper = RotatingWrapper  # type: ignore[attr-defined]  # what makes it a backend
+    monkeypatch.setitem(sys.modules, "rotating_backend", ModuleType("rotating_backend"))
+    monkeypatch.setitem(sys.modules, "rotating_backend.base", base)
     monkeypatch.setattr(RotatingWrapper, "issued", 0)
-    project(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "books"}})
+    project(DATABASES={"default": {"ENGINE": "rotating_backend", "NAME": "books"}})
+
+
+def test_a_third_partys_backend_is_known_by_its_vendor(rotating: None) -> None:
+    assert config_for("default").family == "postgresql"
+
+
+def test_the_projects_own_wrapper_is_asked_anew(rotating: None) -> None:
     passwords = [config_for("default").password for _ in range(2)]
     assert [one.get_secret_value() for one in passwords if one] == ["token-1", "token-2"]
+
+
+def test_a_secret_among_the_drivers_options_is_in_no_repr(default: Any) -> None:
+    default("postgresql", OPTIONS={"sslpassword": SECRET, "scram_client_key": SECRET})
+    config = config_for("default")
+    assert config.driver_options["sslpassword"] == SECRET
+    assert SECRET not in f"{config!r} {config}"
 
 
 def test_asking_opens_no_connection_and_touches_none_of_djangos(default: Any) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import literal, make_url, select, text
 
 from asyncdb import ConnectFailed
 from django_bridge import database
+from django_bridge.conf import wrapper_for
 
 
 @contextmanager
@@ -47,7 +48,7 @@ async def test_the_signal_comes_once_per_physical_connection(bridged: Any) -> No
             await asyncio.gather(work(), work())
     assert len(seen) == 2
     for sender, connection in seen:
-        assert sender is type(connections["default"]) or sender.vendor == connection.vendor
+        assert sender is type(wrapper_for("default"))
         assert isinstance(connection, sender)
         assert type(connection) is not sender
         assert connection.alias == "default"
@@ -96,6 +97,13 @@ async def test_a_receiver_that_fails_is_named(bridged: Any) -> None:
     assert "secret" not in str(caught.value)
     assert await database().fetch_val(text("SELECT 1")) == 1
     assert database().stats().checked_out == 0
+
+
+async def test_an_async_receiver_is_told_to_be_sync(bridged: Any) -> None:
+    async def waits(**_: Any) -> None: ...
+
+    with receiver(waits), pytest.raises(ConnectFailed, match="make it a sync function"):
+        await database().fetch_val(text("SELECT 1"))
 
 
 async def test_an_sql_error_in_a_receiver_is_djangos(bridged: Any) -> None:
