@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
@@ -158,6 +159,27 @@ def _make_sqlite_ready(wrapper: Any) -> None:
     # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, which cannot come back; it fails on NULL.
     wrapper.connection.create_function("floor", 1, _floor, deterministic=True)
     wrapper.connection.in_thread(register)
+    if libraries := getattr(wrapper, "lib_spatialite_paths", None):  # contrib.gis's wrapper
+        wrapper.connection.in_thread(_load_spatialite, wrapper.alias, libraries)
+
+
+def _load_spatialite(real: sqlite3.Connection, alias: str, libraries: Sequence[str]) -> None:
+    """What contrib.gis does at connect (Django 5.2 and 6.1, ``gis/db/backends/spatialite/base.py``)."""
+    problem: Exception = LookupError("no library named")
+    try:
+        real.enable_load_extension(True)  # noqa: FBT003  (sqlite3's signature)
+        for library in libraries:
+            try:
+                return real.load_extension(library)
+            except sqlite3.Error as err:
+                problem = err
+    except AttributeError as err:  # a Python built without extension loading
+        problem = err
+    raise ConnectFailed(
+        f"database {alias!r}: SpatiaLite cannot be loaded (tried {', '.join(libraries)}): install it, "
+        "set SPATIALITE_LIBRARY_PATH, and use a Python whose sqlite3 loads extensions",
+        problem,
+    ) from problem
 
 
 def _floor(value: Any) -> float | None:
@@ -203,8 +225,6 @@ class _InThread:
         """Each statement was committed by itself."""
 
     def _wrapped(self, result: Any) -> Any:
-        import sqlite3
-
         if result is self._real:
             return self
         return _InThread(self._adapted, result) if isinstance(result, sqlite3.Cursor) else result

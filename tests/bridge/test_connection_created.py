@@ -11,6 +11,7 @@ import pytest
 from django.db import connection as django_default
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.utils import ProgrammingError
 from sqlalchemy import literal, make_url, select, text
 
@@ -163,6 +164,13 @@ async def test_sqlite_has_djangos_functions(bridged: Any) -> None:
     assert await db.fetch_val(text("SELECT 'Momo' REGEXP '^M'")) == 1
     assert await db.fetch_val(text("SELECT FLOOR(NULL)")) is None  # SQLAlchemy's own floor() fails here
     assert await db.fetch_val(text("SELECT FLOOR(-2.5)")) == -3.0
+
+
+@pytest.mark.families("sqlite")
+async def test_a_spatialite_that_is_missing_is_named(bridged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SQLite, "lib_spatialite_paths", ["/nonexistent/mod_spatialite"], raising=False)
+    with pytest.raises(ConnectFailed, match=r"'default'.*tried /nonexistent/mod_spatialite.*SPATIALITE_LIBRARY_PATH"):
+        await database().fetch_val(text("SELECT 1"))
 
 
 @pytest.mark.families("sqlite")
