@@ -211,7 +211,7 @@ def show_rich(rows: Sequence[Row]) -> None:
     table = Table()
     for head in HEADS:
         justify = "right" if head in ("queries", "view ms", "total ms") else "left"
-        table.add_column(head, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(head, justify=justify, no_wrap=head != HEADS[-1])
     for row in rows:
         # The view's column says which of the three it is: on a narrow terminal the endpoint's name must do.
         table.add_row(*map(escape, (row.endpoint, *row.cells[1:])), style=None if row.ok else "red")
