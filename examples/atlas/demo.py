@@ -43,6 +43,13 @@ class Row:
     total_ms: str = ""
 
     @property
+    def endpoint(self) -> str:
+        """The method and the endpoint's own part of the path."""
+        method, _, path = self.request.partition(" ")
+        prefix = next((prefix for kind, prefix in KINDS.items() if kind == self.kind and path.startswith(prefix)), "/")
+        return f"{method} {path.removeprefix(prefix).partition('?')[0]}"
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """The line as it is printed."""
         return (self.request, self.kind, self.queries, self.view_ms, self.total_ms, self.came_back)
@@ -203,9 +210,11 @@ def show_rich(rows: Sequence[Row]) -> None:
 
     table = Table()
     for head in HEADS:
-        table.add_column(head, justify="right" if head in ("queries", "view ms", "total ms") else "left")
+        justify = "right" if head in ("queries", "view ms", "total ms") else "left"
+        table.add_column(head, justify=justify, no_wrap=head != HEADS[-1])
     for row in rows:
-        table.add_row(*map(escape, row.cells), style=None if row.ok else "red")
+        # The view's column says which of the three it is: on a narrow terminal the endpoint's name must do.
+        table.add_row(*map(escape, (row.endpoint, *row.cells[1:])), style=None if row.ok else "red")
     Console().print(table)
 
 
