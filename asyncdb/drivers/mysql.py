@@ -64,7 +64,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     @property
     def server_in_transaction(self) -> bool:
-        return bool(self._connection.server_status & _IN_TRANSACTION)
+        # An error packet carries no status: after one, the last status may be older than the transaction.
+        return self.errors_met or bool(self._connection.server_status & _IN_TRANSACTION)
 
     def look(self) -> Liveness:
         if self.doom is not None or not self._connection._connected or self._connection._stream_broken:

@@ -90,7 +90,7 @@ class PhysicalConnection(_Connection):
 
     @property
     def server_in_transaction(self) -> bool:
-        """The server's own word: is a transaction open?"""
+        """The server's own word: is a transaction open? True where its word may be out of date."""
         raise NotImplementedError
 
     def look(self) -> Liveness:
@@ -112,6 +112,10 @@ class PhysicalConnection(_Connection):
     def abort(self) -> None:
         """Closes the socket at once, without a goodbye, from any state; never waits, never raises."""
         raise NotImplementedError
+
+    def discard(self) -> None:
+        """Closes an idle connection at once, also one whose loop is closed; never waits, never raises."""
+        self.abort()
 
     def ends_transaction(self, error: BaseException) -> bool:
         """Whether the server has rolled back the whole transaction along with this error."""
@@ -200,7 +204,7 @@ class PhysicalConnection(_Connection):
             if sql == "COMMIT" and poison is None:
                 if sent:
                     self._say(sql)
-            elif self.server_in_transaction or self.errors_met:
+            elif self.server_in_transaction:
                 self._roll_back()
         finally:
             self.begun, self.options, self.wrote, self.poison = Begun.NO, DEFAULT_OPTIONS, False, None
