@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -98,6 +99,24 @@ async def test_a_receiver_that_fails_is_named(bridged: Any) -> None:
     assert "secret" not in str(caught.value)
     assert await database().fetch_val(text("SELECT 1")) == 1
     assert database().stats().checked_out == 0
+
+
+async def test_a_connection_whose_receiver_failed_is_closed_at_once(bridged: Any, family: str) -> None:
+    kept: list[Any] = []
+
+    def spoilt_receiver(connection: Any, **_: Any) -> None:
+        kept.append(connection.connection)
+        raise LookupError
+
+    with receiver(spoilt_receiver), pytest.raises(ConnectFailed):
+        await database().fetch_val(text("SELECT 1"))
+    if family == "postgresql":
+        assert kept[0].closed
+    elif family == "sqlite":
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            kept[0]._real.cursor()
+    else:
+        assert not kept[0].driver_connection.connected
 
 
 async def test_an_async_receiver_is_told_to_be_sync(bridged: Any) -> None:
