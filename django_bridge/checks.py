@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ SUPPORTED_DJANGO = ((5, 2), (6, 1))
 """The Django releases whose functions were read and tested with."""
 
 _DOCS = "See docs/reference/checks.md#{id}."
-_DRIVERS = {"mysql": "asyncmy", "postgresql": "psycopg", "sqlite": "aiosqlite"}
 _IDLE_LIMITS = {
     "mysql": ("wait_timeout", "SELECT @@SESSION.wait_timeout"),
     "postgresql": (
@@ -73,7 +71,8 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """E001 to E003: settings that are wrong or cannot be honoured, and drivers that are missing."""
     if foreign_asyncdb() is not None:
         return []
-    from asyncdb.errors import ConfigurationError
+    from asyncdb import engine
+    from asyncdb.errors import ConfigurationError, DriverNotInstalled
 
     from .conf import aliases, config_for
 
@@ -84,20 +83,12 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     messages: list[CheckMessage] = []
     for alias in found:
         try:
-            config = config_for(alias)
+            engine.check(config_for(alias))
+        except DriverNotInstalled as err:
+            messages.append(_error("E003", str(err), "Install it where the project runs."))
         except ConfigurationError as err:
             code = "E001" if "ASYNC_DB[" in str(err).partition(":")[0] else "E002"
             messages.append(_error(code, str(err), f"Correct ASYNC_DB[{alias!r}] or DATABASES[{alias!r}]."))
-        else:
-            driver = _DRIVERS[config.family]
-            if importlib.util.find_spec(driver) is None:
-                messages.append(
-                    _error(
-                        "E003",
-                        f"The async driver of database {alias!r}, {driver}, is not installed.",
-                        f"pip install 'django-asyncdb[{config.family}]'",
-                    )
-                )
     return messages
 
 

@@ -142,7 +142,9 @@ def report_stock(
         outcomes = statuses(site, "/stock/async/")
     failed = sum(outcome != 200 for outcome in outcomes)
     with capsys.disabled():
-        print(f"\nstock endpoints after {fault.__name__}: {failed} of {REQUESTS} failed, {most()} server threads at once")
+        print(
+            f"\nstock endpoints after {fault.__name__}: {failed} of {REQUESTS} failed, {most()} server threads at once"
+        )
 
 
 def test_gone_away_is_what_a_pool_without_liveness_says(server: MariaDBServer) -> None:
