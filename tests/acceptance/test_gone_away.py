@@ -156,6 +156,6 @@ def test_gone_away_is_what_a_pool_without_liveness_says(server: MariaDBServer) -
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     idle(server)
-    with pytest.raises(OperationalError, match="gone away|timeout"), engine.connect() as connection:
+    with pytest.raises(OperationalError, match=r"gone away|timeout"), engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     engine.dispose()
