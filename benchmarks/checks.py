@@ -30,7 +30,8 @@ async def check_same_results(engine: AsyncEngine, paths: Sequence[Path], workloa
         for number, (theirs, its) in enumerate(zip(expected, found, strict=True)):
             if theirs != its:
                 raise ResultsDiffer(
-                    f"{workload.name}, result {number}: {paths[0].name} gives {theirs!r:.300}, {path.name} gives {its!r:.300}",
+                    f"{workload.name}, result {number}: "
+                    f"{paths[0].name} gives {repr(theirs)[:300]}, {path.name} gives {repr(its)[:300]}",
                 )
     return _REQUESTS
 

@@ -21,8 +21,8 @@ class Promise:
 @dataclass(frozen=True)
 class Verdict:
     text: str
-    ratios: Mapping[str, float]
-    """Of CPU, by workload: the median over the rounds of ours by the rival's in the same round."""
+    ratios: Mapping[str, tuple[float, float, float]]
+    """Of CPU, by workload: ours by the rival's in the same round; median, lower and upper quartile."""
     met: bool
 
 
@@ -39,11 +39,12 @@ def judge(promise: Promise, measured: list[Measured]) -> Verdict | None:
     for (workload, path), ours in found.items():
         rival = found.get((workload, promise.rival))
         if path == promise.ours and rival is not None:
-            ratios[workload] = ratio(ours, rival)[0]
-    return Verdict(promise.text, ratios, all(value <= 1 for value in ratios.values())) if ratios else None
+            ratios[workload] = ratio(ours, rival)
+    return Verdict(promise.text, ratios, all(median <= 1 for median, _, _ in ratios.values())) if ratios else None
 
 
 def ratio(of: Measured, to: Measured) -> tuple[float, float, float]:
-    """CPU by CPU of the same round: median, smallest, largest."""
+    """CPU by CPU of the same round: median, lower and upper quartile."""
     pairs = [one / other for one, other in zip(of.cpu_us, to.cpu_us, strict=True)]
-    return statistics.median(pairs), min(pairs), max(pairs)
+    lower, median, upper = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else pairs * 3
+    return median, lower, upper

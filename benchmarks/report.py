@@ -36,7 +36,7 @@ class Report:
                 "",
                 f"{workload.name}  {workload.title}  ({self.compared[workload.name]} results identical on every path)",
             ]
-            lines += [_LINE.format("path", "trips", "CPU us", "x raw", "spread", "wall us")]
+            lines += [_LINE.format("path", "trips", "CPU us", "x raw", "quartiles", "wall us")]
             lines += self._rows(workload)
         lines += ["", *self._promises(), "", "Configurations:"]
         lines += [f"  {path.name}: {path.config}" for path in self.paths]
@@ -53,14 +53,14 @@ class Report:
         for path in self.paths:
             if (each := of_workload.get(path.name)) is None:
                 continue
-            median, least, most = ratio(each, unit)
+            median, lower, upper = ratio(each, unit)
             rows.append(
                 _LINE.format(
                     path.title + (" (c)" if path.connects_by_design else ""),
                     f"{self.trips[path.name][workload.name]:g}",
                     f"{statistics.median(each.cpu_us):.0f}",
                     f"{median:.2f}",
-                    f"{least:.2f} to {most:.2f}",
+                    f"{lower:.2f} to {upper:.2f}",
                     f"{statistics.median(each.wall_us):.0f}",
                 )
             )
@@ -70,8 +70,11 @@ class Report:
         lines = []
         for promise in PROMISES:
             if (verdict := judge(promise, self.measured)) is not None:
-                ratios = ", ".join(f"{name} {value:.2f}" for name, value in verdict.ratios.items())
-                lines.append(f"{'MET' if verdict.met else 'NOT MET'}: {verdict.text} ({ratios})")
+                ratios = ", ".join(
+                    f"{name} {median:.2f} [{lower:.2f} to {upper:.2f}]"
+                    for name, (median, lower, upper) in verdict.ratios.items()
+                )
+                lines += [f"{'MET' if verdict.met else 'NOT MET'}: {verdict.text}", f"  {ratios}"]
         return lines
 
     def as_json(self) -> str:

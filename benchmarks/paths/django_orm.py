@@ -36,14 +36,14 @@ def _models(engine: str) -> Any:
     django.setup()
     from django.db import models
 
-    class Country(models.Model):
+    class Country(models.Model):  # noqa: DJ008  (nobody prints it)
         name = models.CharField(max_length=80)
         continent = models.CharField(max_length=2)
 
         class Meta:
             app_label, db_table, managed = "benchmarks", "country", False
 
-    class City(models.Model):
+    class City(models.Model):  # noqa: DJ008  (nobody prints it)
         country = models.ForeignKey(Country, models.CASCADE)
         name = models.CharField(max_length=80)
         population = models.BigIntegerField()
@@ -54,13 +54,13 @@ def _models(engine: str) -> Any:
         class Meta:
             app_label, db_table, managed = "benchmarks", "city", False
 
-    class Account(models.Model):
+    class Account(models.Model):  # noqa: DJ008  (nobody prints it)
         balance = models.BigIntegerField()
 
         class Meta:
             app_label, db_table, managed = "benchmarks", "account", False
 
-    class Transfer(models.Model):
+    class Transfer(models.Model):  # noqa: DJ008  (nobody prints it)
         source = models.IntegerField()
         target = models.IntegerField()
         amount = models.BigIntegerField()

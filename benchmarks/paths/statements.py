@@ -46,15 +46,15 @@ def insert_transfer(source: int, target: int, amount: int) -> Insert:
 # ORM: classes in, objects out.
 
 
-def city(key: int) -> Select[tuple[City]]:
+def city(key: int) -> Select[Any]:
     return select(City).where(City.id == key)
 
 
-def cities(first: int, last: int) -> Select[tuple[City]]:
+def cities(first: int, last: int) -> Select[Any]:
     return select(City).where(City.id.between(first, last)).order_by(City.id)
 
 
-def cities_with_country(country: int, limit: int) -> Select[tuple[City]]:
+def cities_with_country(country: int, limit: int) -> Select[Any]:
     return (
         select(City)
         .options(joinedload(City.country, innerjoin=True))
