@@ -1,26 +1,31 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
-Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``) and SQLAlchemy 2.1.9
+Read in aiosqlite 0.22.1 (``core.py``: ``stop``,
+``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 import aiosqlite
+from aiosqlite import core
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
     AsyncAdapt_aiosqlite_ss_cursor,
     SQLiteDialect_aiosqlite,
 )
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
-from ..greenlets import await_
+from ..greenlets import await_, in_greenlet
 from .connecting import within_connect_timeout
 from .physical import (
     BoundedCursor,
@@ -51,7 +56,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
-    _connection: aiosqlite.Connection
+    _connection: Any  # aiosqlite.Connection
     isolation_level_of_server = "SERIALIZABLE"
 
     @property
@@ -91,21 +96,42 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def abort(self) -> None:
         """Stops the statement that runs, and lets the thread close its connection and end; does not wait."""
-        if self._connection._connection is not None:
-            self._connection._connection.interrupt()
-        if self._connection._running:
-            self._connection.stop()
+        self._interrupt()
+        raw = self._connection
+        if raw._running:
+            raw._running = False
+            # Not ``stop()``: it makes a future, whose loop may be closed when the thread answers.
+            raw._tx.put_nowait((None, functools.partial(_close_in_thread, raw)))
 
     def terminate(self) -> None:
-        self.abort()
+        if in_greenlet():
+            self._interrupt()
+            self.close()
+        else:
+            self.abort()
 
     def close(self) -> None:
-        stopped = self._connection.stop() if self._connection._running else None
-        if stopped is not None:
-            await_(stopped)
+        if self._connection._running:
+            await_(self._ended(self._connection.stop()))
+
+    def _interrupt(self) -> None:
+        if self._connection._connection is not None:
+            self._connection._connection.interrupt()
+
+    async def _ended(self, thread: asyncio.Future[Any]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.close_timeout):
+                await asyncio.shield(thread)
 
 
-class _Compiler(NotingCompiler, SQLiteDialect_aiosqlite.statement_compiler):  # type: ignore[misc,name-defined]  # its class attribute
+def _close_in_thread(raw: Any) -> object:
+    if raw._connection is not None:
+        raw._connection.close()
+        raw._connection = None
+    return core._STOP_RUNNING_SENTINEL
+
+
+class _Compiler(NotingCompiler, SQLiteCompiler):
     pass
 
 
@@ -139,7 +165,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             self._anchor.close()
             self._anchor = None
 
-    async def _login(self, config: DatabaseConfig) -> aiosqlite.Connection:
+    async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
         raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
         await raw
@@ -154,13 +180,13 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
         return raw
 
 
-def _pragma(value: str | float | bool | None) -> str:
+def _pragma(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "ON" if value else "OFF"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``sqlite3.connect``.
 
     - **errors**: ``ConfigurationError`` for an option that cannot be honoured.
