@@ -13,8 +13,6 @@ from .connects import Connects
 from .paths.base import Path
 from .workloads import Workload
 
-_CALIBRATION = 64
-
 
 class PeerConnected(Exception):
     """A pool opened a connection while it was measured."""
@@ -54,10 +52,11 @@ async def measure(workload: Workload, paths: Sequence[Path], connects: Connects,
     """
     numbers = itertools.count()
     measured = {}
+    fewest = 2 * effort.tasks
     for path in paths:
-        cpu, _ = await _slice(path, workload, numbers, _CALIBRATION, effort.tasks)  # the first warms caches up
-        cpu, _ = await _slice(path, workload, numbers, _CALIBRATION, effort.tasks)
-        requests = max(2 * effort.tasks, round(effort.slice_seconds / (cpu / _CALIBRATION)))
+        await _slice(path, workload, numbers, fewest, effort.tasks)  # compiles statements, fills caches
+        cpu, _ = await _slice(path, workload, numbers, fewest, effort.tasks)
+        requests = max(fewest, round(effort.slice_seconds / (cpu / fewest)))
         measured[path.name] = Measured(path.name, workload.name, requests)
     gc.collect()
     gc.freeze()
@@ -67,6 +66,8 @@ async def measure(workload: Workload, paths: Sequence[Path], connects: Connects,
             for path in (*paths[first:], *paths[:first]):
                 result = measured[path.name]
                 gc.collect()
+                # The interpreter specialises code for the types that it meets, and has just met another path's.
+                await _slice(path, workload, numbers, effort.tasks, effort.tasks)
                 await connects.since_last()
                 cpu, wall = await _slice(path, workload, numbers, result.requests, effort.tasks)
                 opened = await connects.since_last()
