@@ -165,9 +165,9 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
-        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         if config.init_command:
-            await raw.query(config.init_command)
+            await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
+        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
         return raw._result.rows[0]
 
