@@ -32,10 +32,10 @@ class RawAsyncmy(Path):
         self._pool.close()
         await self._pool.wait_closed()
 
-    async def _all(self, sql: str, arguments: tuple[Any, ...]) -> Any:
+    async def _all(self, sql: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         async with self._pool.acquire() as connection, connection.cursor() as cursor:
             await cursor.execute(sql, arguments)
-            return await cursor.fetchall()
+            return list(await cursor.fetchall())
 
     async def point(self, key: int) -> tuple[Any, ...]:
         return (await self._all(f"{_CITY} WHERE id = %s", (key,)))[0]
@@ -45,12 +45,11 @@ class RawAsyncmy(Path):
         return to_json(dict(zip(CITY_COLUMNS, row, strict=True)) for row in rows)
 
     async def join(self, country: int, limit: int) -> list[tuple[Any, ...]]:
-        rows = await self._all(
+        return await self._all(
             "SELECT city.id, city.name, city.population, country.name, country.continent FROM city"
             " JOIN country ON country.id = city.country_id WHERE city.country_id = %s ORDER BY city.id LIMIT %s",
             (country, limit),
         )
-        return list(rows)
 
     async def transfer(self, source: int, target: int, amount: int) -> None:
         change = "UPDATE account SET balance = balance + %s WHERE id = %s"

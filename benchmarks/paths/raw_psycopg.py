@@ -43,9 +43,9 @@ class RawPsycopg(Path):
         finally:
             self._idle.put_nowait(connection)
 
-    async def _all(self, sql: str, arguments: tuple[Any, ...]) -> Any:
+    async def _all(self, sql: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         async with self._connection() as connection:
-            return await (await connection.execute(sql, arguments)).fetchall()
+            return list(await (await connection.execute(sql, arguments)).fetchall())
 
     async def point(self, key: int) -> tuple[Any, ...]:
         return (await self._all(f"{_CITY} WHERE id = %s", (key,)))[0]
