@@ -102,6 +102,11 @@ class Pool(AsyncAdaptedQueuePool):
             dialect=self._dialect,
         )
 
+    @property
+    def checks_in_silently(self) -> bool:
+        """Whether a check-in waits for nothing: the pool is open, and nobody listens who might."""
+        return not (self.closed or self.dispatch.checkin or self.dispatch.reset)
+
     def stats(self) -> PoolStats:
         """Counts connections and callers now; costs no wait and no round trip."""
         counts = PoolCounts(**{field.name: getattr(self.counts, field.name) for field in fields(PoolCounts)})
