@@ -15,7 +15,7 @@ from . import health
 from .config import DatabaseConfig, IsolationLevel
 from .engine import create_engine, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse, UncommittedWrites
-from .fetching import Fetching, Params
+from .fetching import Fetching, Params, returns_rows
 from .health import Health
 from .pool import PoolStats
 from .session import Session
@@ -172,7 +172,7 @@ class Database(Fetching):
         """
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return result.freeze()() if result.returns_rows else result
+            return result.freeze()() if returns_rows(result) else result
 
     async def health(self, *, timeout: float = 5.0) -> Health:
         """Checks a connection out and pings the server, within ``timeout`` seconds; never raises for an unreachable one."""

@@ -22,6 +22,11 @@ _BATCH = 1000
 """Rows a batch: large enough that the round trips vanish, small enough to stay in the processor's cache."""
 
 
+def returns_rows(result: Any) -> bool:
+    """Whether there are rows to fetch; the result of an ORM statement has no such attribute, and always has."""
+    return bool(getattr(result, "returns_rows", True))
+
+
 class Fetching:
     """Mixin with ``fetch_all``, ``fetch_one``, ``fetch_one_or_none``, ``fetch_val`` and ``stream``.
 
@@ -39,7 +44,7 @@ class Fetching:
     async def _all(self, statement: Executable, params: Params) -> Sequence[Row[Any]]:
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return cast("Sequence[Row[Any]]", result.all() if result.returns_rows else ())
+            return cast("Sequence[Row[Any]]", result.all() if returns_rows(result) else ())
 
     @overload
     async def fetch_all(
