@@ -1,6 +1,6 @@
 """PostgreSQL through psycopg 3.
 
-Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``) and SQLAlchemy 2.1.9
+Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``) and SQLAlchemy 2.1.9
 (``dialects/postgresql/psycopg.py``).
 """
 
@@ -77,8 +77,10 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         await self._connection.execute("")
 
     async def send(self, sql: str) -> None:
-        cursor = await self._connection.execute(sql)
-        cursor._close()
+        # Not through a cursor: psycopg would prepare BEGIN after five of them, and drop every prepared statement
+        # at a ROLLBACK, each for a round trip more.
+        async with self._connection.lock:
+            await self._connection.wait(self._connection._exec_command(sql.encode()))
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         level = f" ISOLATION LEVEL {isolation}" if isolation else ""
