@@ -1,6 +1,7 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
-Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``) and SQLAlchemy 2.1.9
+Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``, ``_tx``,
+``_STOP_RUNNING_SENTINEL``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
@@ -94,7 +96,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
         if self._connection._connection is not None:
             self._connection._connection.interrupt()
         if self._connection._running:
-            self._connection.stop()
+            _stop(self._connection)
 
     def terminate(self) -> None:
         self.abort()
@@ -149,9 +151,22 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             if config.init_command:
                 await raw.executescript(config.init_command)
         except BaseException:
-            raw.stop()
+            _stop(raw)
             raise
         return raw
+
+
+def _stop(raw: aiosqlite.Connection) -> None:
+    """Aiosqlite's ``stop`` without its future: the loop that it would be completed on may be closed by then."""
+    raw._running = False
+
+    def close() -> object:
+        if raw._connection is not None:
+            raw._connection.close()
+            raw._connection = None
+        return _STOP_RUNNING_SENTINEL
+
+    raw._tx.put_nowait((None, close))
 
 
 def _pragma(value: str | float | bool | None) -> str:
