@@ -191,7 +191,6 @@ def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
         "sslkey": config.tls_key,
     }
     arguments = {
-        **config.driver_options,
         **tls,
         "host": config.unix_socket or config.host,
         "port": config.port,
@@ -200,7 +199,8 @@ def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
         "dbname": config.database or None,
         "connect_timeout": max(2, int(config.connect_timeout) + 1),  # ours is the shorter clock
     }
-    return {"client_encoding": "UTF8"} | {name: value for name, value in arguments.items() if value is not None}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return {"client_encoding": "UTF8", **config.driver_options, **given}  # prepare_threshold=None means never
 
 
 def _check_libpq_keyword(alias: str, name: str, value: Any) -> None:
