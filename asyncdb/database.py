@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from . import health
 from .config import DatabaseConfig, IsolationLevel
-from .engine import create_engine, pool_of
+from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse, UncommittedWrites
-from .fetching import Fetching, Params, returns_rows
+from .fetching import Fetching, Params
 from .health import Health
 from .pool import PoolStats
 from .session import Session
@@ -28,7 +28,7 @@ class _OneStatement(Session):
     """A session whose connection nobody needs after its one statement."""
 
     async def _abandon_stream(self) -> bool:
-        if not self.bind.dialect.reads_streams_to_their_end:
+        if not dialect_of(self.engine).reads_streams_to_their_end:
             return False
         await self.invalidate()
         return True
@@ -138,7 +138,7 @@ class Database(Fetching):
         - **source**: ``django.db.transaction.atomic``, whose meanings these options have.
         """
         engine = self.engine
-        if isolation is not None and isolation not in engine.dialect.isolation_levels:  # type: ignore[attr-defined]  # a PhysicalDialect
+        if isolation is not None and isolation not in dialect_of(engine).isolation_levels:
             raise TransactionMisuse(
                 f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
             )
@@ -172,10 +172,10 @@ class Database(Fetching):
         """
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return result.freeze()() if returns_rows(result) else result
+            return result.freeze()() if getattr(result, "returns_rows", True) else result
 
     async def health(self, *, timeout: float = 5.0) -> Health:
-        """Checks a connection out and pings the server, within ``timeout`` seconds; never raises for an unreachable one."""
+        """Checks a connection out and pings the server, within ``timeout`` s; an unreachable one is an answer too."""
         return await health.check(self.engine, self.config, timeout=timeout)
 
     def stats(self) -> PoolStats:
@@ -194,9 +194,11 @@ class Database(Fetching):
         try:
             left = await pool_of(engine).drain(timeout)
             if left:
-                log.warning("%r: %d connections were still in use after %g s and were cut", self.config.alias, left, timeout)
+                log.warning(
+                    "%r: %d connections were still in use after %g s and were cut", self.config.alias, left, timeout
+                )
         finally:
-            engine.dialect.release()  # type: ignore[attr-defined]  # a PhysicalDialect
+            dialect_of(engine).release()
             self._engine = None
 
     def abandon(self) -> None:
@@ -204,5 +206,5 @@ class Database(Fetching):
         self.closed = True
         if self._engine is not None:
             pool_of(self._engine).abandon()
-            self._engine.dialect.release()  # type: ignore[attr-defined]  # a PhysicalDialect
+            dialect_of(self._engine).release()
             self._engine = None

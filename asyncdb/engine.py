@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL
 from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from .config import DatabaseConfig, Family
-from .drivers.physical import PhysicalConnection
+from .drivers.physical import PhysicalConnection, PhysicalDialect
 from .errors import DriverNotInstalled
 from .pool import Pool
 
@@ -50,7 +50,7 @@ def create_engine(
         pool=pool,
         hide_parameters=True,
     )
-    dialect: Any = engine.dialect
+    dialect = dialect_of(engine)
     dialect.on_new_connection = on_connect
     return engine
 
@@ -64,6 +64,11 @@ def require_driver(config: DatabaseConfig) -> None:
         raise DriverNotInstalled(
             f"database {config.alias!r}: {module} is not installed: pip install 'django-asyncdb[{extra}]'",
         ) from err
+
+
+def dialect_of(engine: AsyncEngine) -> PhysicalDialect:
+    """The engine's dialect, as what it is."""
+    return cast("PhysicalDialect", engine.dialect)
 
 
 def pool_of(engine: AsyncEngine) -> Pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Generic, Self, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 from sqlalchemy import Executable, Row
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
@@ -22,11 +22,6 @@ _BATCH = 1000
 """Rows a batch: large enough that the round trips vanish, small enough to stay in the processor's cache."""
 
 
-def returns_rows(result: Any) -> bool:
-    """Whether there are rows to fetch; the result of an ORM statement has no such attribute, and always has."""
-    return bool(getattr(result, "returns_rows", True))
-
-
 class Fetching:
     """Mixin with ``fetch_all``, ``fetch_one``, ``fetch_one_or_none``, ``fetch_val`` and ``stream``.
 
@@ -38,27 +33,39 @@ class Fetching:
         raise NotImplementedError
 
     async def _abandon_stream(self) -> bool:
-        """Drops the connection of an unfinished stream, where that is allowed and cheaper than its end; says if it did."""
+        """Drops the connection of an unfinished stream where that is cheaper than reading on; says if it did."""
         return False
 
     async def _all(self, statement: Executable, params: Params) -> Sequence[Row[Any]]:
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return cast("Sequence[Row[Any]]", result.all() if returns_rows(result) else ())
+            return result.all()
 
     @overload
     async def fetch_all(
-        self, statement: Executable, params: Params = None, *, into: type[dict[Any, Any]],
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: type[dict[Any, Any]],
     ) -> list[dict[str, Any]]: ...
     @overload
     async def fetch_all(self, statement: Executable, params: Params = None, *, into: type[T]) -> list[T]: ...
     @overload
-    async def fetch_all(
-        self, statement: TypedReturnsRows[Unpack[Ts]], params: Params = None, *, into: None = None,
-    ) -> Sequence[Row[Unpack[Ts]]]: ...
+    async def fetch_all(  # type: ignore[overload-overlap]  # typed columns come before untyped ones
+        self,
+        statement: TypedReturnsRows[*Ts],
+        params: Params = None,
+        *,
+        into: None = None,
+    ) -> Sequence[Row[*Ts]]: ...
     @overload
     async def fetch_all(
-        self, statement: Executable, params: Params = None, *, into: None = None,
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: None = None,
     ) -> Sequence[Row[Any]]: ...
     async def fetch_all(self, statement: Any, params: Params = None, *, into: Any = None) -> Any:
         """Returns every row, in order, as ``into``.
@@ -71,14 +78,22 @@ class Fetching:
 
     @overload
     async def fetch_one(
-        self, statement: Executable, params: Params = None, *, into: type[dict[Any, Any]],
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: type[dict[Any, Any]],
     ) -> dict[str, Any]: ...
     @overload
     async def fetch_one(self, statement: Executable, params: Params = None, *, into: type[T]) -> T: ...
     @overload
-    async def fetch_one(
-        self, statement: TypedReturnsRows[Unpack[Ts]], params: Params = None, *, into: None = None,
-    ) -> Row[Unpack[Ts]]: ...
+    async def fetch_one(  # type: ignore[overload-overlap]  # typed columns come before untyped ones
+        self,
+        statement: TypedReturnsRows[*Ts],
+        params: Params = None,
+        *,
+        into: None = None,
+    ) -> Row[*Ts]: ...
     @overload
     async def fetch_one(self, statement: Executable, params: Params = None, *, into: None = None) -> Row[Any]: ...
     async def fetch_one(self, statement: Any, params: Params = None, *, into: Any = None) -> Any:
@@ -93,17 +108,29 @@ class Fetching:
 
     @overload
     async def fetch_one_or_none(
-        self, statement: Executable, params: Params = None, *, into: type[dict[Any, Any]],
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: type[dict[Any, Any]],
     ) -> dict[str, Any] | None: ...
     @overload
     async def fetch_one_or_none(self, statement: Executable, params: Params = None, *, into: type[T]) -> T | None: ...
     @overload
-    async def fetch_one_or_none(
-        self, statement: TypedReturnsRows[Unpack[Ts]], params: Params = None, *, into: None = None,
-    ) -> Row[Unpack[Ts]] | None: ...
+    async def fetch_one_or_none(  # type: ignore[overload-overlap]  # typed columns come before untyped ones
+        self,
+        statement: TypedReturnsRows[*Ts],
+        params: Params = None,
+        *,
+        into: None = None,
+    ) -> Row[*Ts] | None: ...
     @overload
     async def fetch_one_or_none(
-        self, statement: Executable, params: Params = None, *, into: None = None,
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: None = None,
     ) -> Row[Any] | None: ...
     async def fetch_one_or_none(self, statement: Any, params: Params = None, *, into: Any = None) -> Any:
         """Returns the only row as ``into``, or None.
@@ -112,7 +139,9 @@ class Fetching:
         """
         rows = await self._all(statement, params)
         if len(rows) > 1:
-            raise ManyRows(f"one row was asked for and {len(rows)} were found: narrow the statement, or use fetch_all()")
+            raise ManyRows(
+                f"one row was asked for and {len(rows)} were found: narrow the statement, or use fetch_all()"
+            )
         if not rows:
             return None
         return rows[0] if into is None else convert(rows, into)[0]
@@ -121,7 +150,11 @@ class Fetching:
     async def fetch_val(self, statement: Executable, params: Params = None, *, into: type[T]) -> T: ...
     @overload
     async def fetch_val(
-        self, statement: TypedReturnsRows[T, Unpack[Ts]], params: Params = None, *, into: None = None,
+        self,
+        statement: TypedReturnsRows[T, *Ts],
+        params: Params = None,
+        *,
+        into: None = None,
     ) -> T: ...
     @overload
     async def fetch_val(self, statement: Executable, params: Params = None, *, into: None = None) -> Any: ...
@@ -130,8 +163,14 @@ class Fetching:
 
         - **errors**: ``NoRow``, ``ManyRows``; else as :meth:`fetch_all`.
         """
-        return (await self.fetch_one(statement, params))[0] if into is None else await self.fetch_one(
-            statement, params, into=into,
+        return (
+            (await self.fetch_one(statement, params))[0]
+            if into is None
+            else await self.fetch_one(
+                statement,
+                params,
+                into=into,
+            )
         )
 
     @overload
@@ -146,18 +185,24 @@ class Fetching:
     ) -> RowStream[dict[str, Any]]: ...
     @overload
     def stream(
-        self, statement: Executable, params: Params = None, *, into: type[T], batch: int = _BATCH, **options: Any,
+        self,
+        statement: Executable,
+        params: Params = None,
+        *,
+        into: type[T],
+        batch: int = _BATCH,
+        **options: Any,
     ) -> RowStream[T]: ...
     @overload
     def stream(
         self,
-        statement: TypedReturnsRows[Unpack[Ts]],
+        statement: TypedReturnsRows[*Ts],
         params: Params = None,
         *,
         into: None = None,
         batch: int = _BATCH,
         **options: Any,
-    ) -> RowStream[Row[Unpack[Ts]]]: ...
+    ) -> RowStream[Row[*Ts]]: ...
     @overload
     def stream(
         self,
@@ -169,7 +214,13 @@ class Fetching:
         **options: Any,
     ) -> RowStream[Row[Any]]: ...
     def stream(
-        self, statement: Any, params: Params = None, *, into: Any = None, batch: int = _BATCH, **options: Any,
+        self,
+        statement: Any,
+        params: Params = None,
+        *,
+        into: Any = None,
+        batch: int = _BATCH,
+        **options: Any,
     ) -> Any:
         """Iterates over the rows as ``into`` while the server sends them, ``batch`` rows in memory at a time.
 
@@ -187,7 +238,7 @@ class Fetching:
 class RowStream(Generic[T]):
     """Rows on their way; see :meth:`Fetching.stream`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (called once, below)
         self,
         open_session: Callable[[], AbstractAsyncContextManager[AsyncSession]],
         statement: Executable,
@@ -223,7 +274,10 @@ class RowStream(Generic[T]):
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None,
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._rows is not None:
             await self._rows.aclose()
@@ -232,7 +286,10 @@ class RowStream(Generic[T]):
         async with self._open_session() as session:
             options = {"yield_per": self._batch, **(self._options.get("execution_options") or {})}
             result = await AsyncSession.stream(
-                session, self._statement, self._params, **{**self._options, "execution_options": options},
+                session,
+                self._statement,
+                self._params,
+                **{**self._options, "execution_options": options},
             )
             finished = False
             try:

@@ -31,7 +31,7 @@ class Health:
 
 
 async def check(engine: AsyncEngine, config: DatabaseConfig, *, timeout: float) -> Health:
-    """Checks a connection out, pings, and gives it back, in at most ``timeout`` seconds. Raises nothing but cancellation."""
+    """Checks a connection out, pings, and gives it back, in at most ``timeout`` seconds; never raises."""
     try:
         async with asyncio.timeout(timeout), engine.connect() as connection:
             raw = await connection.get_raw_connection()

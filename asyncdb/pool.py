@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import queue as sqla_queue
@@ -84,7 +84,7 @@ class Pool(AsyncAdaptedQueuePool):
         self._records: set[ConnectionPoolEntry] = set()
         self._returned = asyncio.Event()
         super().__init__(
-            self._connect,
+            cast("Any", self._connect),
             pool_size=1 if config.in_memory else config.pool_size,
             max_overflow=0 if config.in_memory else config.max_overflow,
             timeout=config.pool_timeout,
@@ -236,7 +236,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.counts.pings += 1
         try:
             connection.ping_within(self.config.ping_timeout)
-        except Exception as err:  # noqa: BLE001  (whatever it is, there was no sign of life)
+        except Exception as err:  # whatever it is, there was no sign of life
             self.counts.found_dead += 1
             log.warning(
                 "%r: an idle connection did not answer a ping (%s); all idle connections are replaced",
@@ -301,7 +301,7 @@ class Pool(AsyncAdaptedQueuePool):
         left = [record.dbapi_connection for record in self._records if record.dbapi_connection is not None]
         self._records.clear()
         for connection in left:
-            connection.abort()  # type: ignore[attr-defined]  # a PhysicalConnection
+            connection.abort()
         return len(left)
 
 

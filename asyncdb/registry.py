@@ -8,6 +8,7 @@ call. A fork leaves the parent's connections alone: the child keeps them untouch
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -59,10 +60,8 @@ def _entry_of_running_loop() -> _Loop:
         _sweep()
         entry = _loops[id(loop)] = _Loop(loop)
     entry.guard = _close_with_loop(entry)
-    try:
+    with contextlib.suppress(StopIteration):
         entry.guard.asend(None).send(None)  # runs to the yield, which tells the loop of the generator
-    except StopIteration:
-        pass
     return entry
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar, cast
 
 import sqlalchemy
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -31,7 +31,7 @@ def convert(rows: Rows, into: type[T]) -> list[T]:
     if not rows:
         return []
     try:
-        converted: list[T] = _converter(into)(rows)
+        converted: list[T] = _converter(cast("Hashable", into))(rows)
     except ValidationError as err:
         raise RowShape(_explain(into, err)) from None
     return converted

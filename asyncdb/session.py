@@ -25,7 +25,7 @@ class _OrmSession(OrmSession):
 
 
 @event.listens_for(_OrmSession, "after_begin")
-def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> None:  # noqa: ARG001
+def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> None:
     link = session.info[_CONNECTION] = physical(connection.connection)
     if _OPTIONS in session.info:
         link.options = session.info[_OPTIONS]
@@ -39,8 +39,8 @@ def _forget_connection(session: OrmSession, transaction: Any) -> None:
         session.info.pop(_CONNECTION, None)
 
 
-class Session(Fetching, AsyncSession):
-    """An ``AsyncSession`` on the pool, with ``fetch_all``, ``fetch_one``, ``fetch_one_or_none``, ``fetch_val``, ``stream``.
+class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be awaited, and is the same then
+    """An ``AsyncSession`` on the pool, with the verbs of :class:`asyncdb.fetching.Fetching`.
 
     It takes its connection at the first statement and gives it back at commit, roll-back or close. Commit is its
     user's. Objects stay loaded after a commit (``expire_on_commit=False``), since loading them again would need an
@@ -51,6 +51,7 @@ class Session(Fetching, AsyncSession):
 
     def __init__(self, engine: AsyncEngine, *, transaction: TransactionOptions | None = None, **options: Any) -> None:
         super().__init__(engine, **{"expire_on_commit": False} | options)
+        self.engine = engine
         if transaction is not None:
             self.sync_session.info[_OPTIONS] = transaction
 

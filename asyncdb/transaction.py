@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -61,7 +61,7 @@ class _Block:
     hooks: list[tuple[Hook, bool]] = field(default_factory=list)
 
 
-_blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", default={})
+_blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", default=MappingProxyType({}))
 
 
 def innermost(key: object, default: Any = None) -> Any:
@@ -135,7 +135,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
             raise TransactionMisuse(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic()")
         if self._options.isolation is not None or self._options.read_only:
             raise TransactionMisuse(
-                f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint cannot change them",
+                f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint has none",
             )
         savepoint = await outer.session.begin_nested() if self._savepoint else None
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
@@ -148,7 +148,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
     ) -> None:
         block = self._block
         if block is None or self._token is None or innermost(self._engine) is not block:
-            raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in another order than they were entered")
+            raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first")
         _check_owner(block)
         _blocks.reset(self._token)
         if block.outer is None:

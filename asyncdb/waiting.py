@@ -57,7 +57,7 @@ class WaitingLine(sqla_queue.QueueCommon[Any]):
     def get_nowait(self) -> Any:
         return self.get(block=False)
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002, FBT001, FBT002
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         if self._hand_over(item):
             return
         if self.full():

@@ -128,13 +128,13 @@ def own_postgresql() -> Iterator[Callable[..., PostgreSQLServer]]:
 @pytest.fixture
 def family(request: pytest.FixtureRequest) -> str:
     """The family under test: ``mariadb``, ``postgresql``, ``sqlite`` or ``mysql``."""
-    return cast(str, request.param)
+    return cast("str", request.param)
 
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, family: str) -> DatabaseServer | None:
     """The server of the family under test; None for SQLite."""
-    return None if family == "sqlite" else cast(DatabaseServer, request.getfixturevalue(family))
+    return None if family == "sqlite" else cast("DatabaseServer", request.getfixturevalue(family))
 
 
 @pytest.fixture
@@ -213,10 +213,10 @@ async def _no_task_left() -> AsyncIterator[None]:
     yield
     mine = asyncio.current_task()
     for _ in range(10):  # tasks that were told to end may do so
-        if not (left := asyncio.all_tasks() - {mine}):
+        if asyncio.all_tasks() == {mine}:
             return
         await asyncio.sleep(0)
-    assert not left, f"tasks left after the test: {left}"
+    pytest.fail(f"tasks left after the test: {asyncio.all_tasks() - {mine}}")
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What must hold of a driver before it is trusted, one file a family."""

@@ -7,7 +7,6 @@ SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.dialects.mysql.asyncmy import (
@@ -16,6 +15,7 @@ from sqlalchemy.dialects.mysql.asyncmy import (
     AsyncAdapt_asyncmy_ss_cursor,
     MySQLDialect_asyncmy,
 )
+from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
@@ -98,7 +98,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
             shut_down(transport.get_extra_info("socket").fileno())
 
     def terminate(self) -> None:
-        """Closes without waiting: a goodbye where the stream is whole, then the socket, for good after ``close_timeout``."""
+        """Closes without waiting: a goodbye where the stream is whole, then the socket; by force in the end."""
         raw = self._connection
         transport = raw._transport
         if transport is None:
@@ -126,7 +126,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
             await_(closed())
 
 
-class _Compiler(NotingCompiler, MySQLDialect_asyncmy.statement_compiler):  # type: ignore[misc,name-defined]  # its class attribute
+class _Compiler(NotingCompiler, MySQLCompiler_mysqldb):
     pass
 
 
@@ -148,7 +148,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         return connection
 
     async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
-        from asyncmy.connection import Connection as Raw  # noqa: PLC0415  (an extra)
+        from asyncmy.connection import Connection as Raw  # an extra
 
         arguments = connect_arguments(config)
         flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
@@ -182,7 +182,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         return not complete or code in _SERVER_GOES_AWAY
 
 
-def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``asyncmy.connect``.
 
     - **errors**: ``ConfigurationError`` for an option that asyncmy cannot honour.
@@ -196,7 +196,7 @@ def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
     charset = config.driver_options.get("charset", "utf8mb4")
     if charset not in _CHARSETS:
         raise ConfigurationError(
-            f"database {config.alias!r}: charset {charset!r} is refused: use utf8mb4, the only one that is safe to escape",
+            f"database {config.alias!r}: charset {charset!r} is refused: use utf8mb4, which is safe to escape",
         )
     return {
         **{name: value for name, value in config.driver_options.items() if name != "charset"},

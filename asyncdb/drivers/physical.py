@@ -120,7 +120,7 @@ class PhysicalConnection(_Connection):
     # -- bounds --------------------------------------------------------------------------------------------------
 
     async def bounded(self, work: Awaitable[T]) -> T:
-        """Waits for a reply, at most ``read_timeout`` seconds; then the socket is closed and the driver's error raised."""
+        """Waits for a reply, at most ``read_timeout`` seconds; then the socket is closed and the driver raises."""
         limit = self.config.read_timeout
         if limit is None:
             return await work
@@ -207,7 +207,7 @@ class PhysicalConnection(_Connection):
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:
             raise TransactionPoisoned(
-                f"the transaction on {self.config.alias!r} was not committed: {poison}; nothing of it is in the database",
+                f"the transaction on {self.config.alias!r} was not committed: {poison}; nothing of it was saved",
             )
 
     def _say(self, sql: str) -> None:
@@ -227,8 +227,11 @@ class PhysicalConnection(_Connection):
             if self.look() is Liveness.WHOLE and self.doom is None:
                 raise
             self.doom = self.doom or "the connection was lost"
-            log.info("%r: the connection was lost before ROLLBACK, which the server did by itself (%s)",
-                     self.config.alias, type(error).__name__)
+            log.info(
+                "%r: the connection was lost before ROLLBACK, which the server did by itself (%s)",
+                self.config.alias,
+                type(error).__name__,
+            )
 
     def spoil(self, reason: str) -> None:
         """Ends the transaction's use: no statement and no commit after it, for ``reason``."""
@@ -251,10 +254,11 @@ class BoundedStreamCursor(BoundedCursor):
     """Mixin of the adapted server-side cursors: every batch within ``read_timeout``."""
 
     def _bounded(self, work: Awaitable[T]) -> T:
+        connection: PhysicalConnection = self._adapt_connection
         try:
-            return await_(self._adapt_connection.bounded(work))
+            return await_(connection.bounded(work))
         except Exception as error:
-            self._adapt_connection._handle_exception(error)
+            connection._handle_exception(error)
 
     def fetchone(self) -> Any:
         return self._bounded(self._cursor.fetchone())

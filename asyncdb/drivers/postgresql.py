@@ -6,7 +6,6 @@ Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_connection,
     AsyncAdapt_psycopg_cursor,
     AsyncAdapt_psycopg_ss_cursor,
+    PGCompiler_psycopg,
     PGDialectAsync_psycopg,
 )
 
@@ -54,18 +54,19 @@ class _StreamCursor(BoundedStreamCursor, AsyncAdapt_psycopg_ss_cursor):
 class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     """One connection of psycopg's."""
 
-    _connection: psycopg.AsyncConnection[Any]
+    _connection: Any  # psycopg.AsyncConnection
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
         self._socket_look = SocketLook(self._connection.pgconn.socket)
 
-    def cursor(self, name: str | None = None, /) -> Any:
-        return _StreamCursor(self, name) if name else _Cursor(self)
+    def cursor(self, name: Any = None, /) -> Any:
+        cls: Any = _StreamCursor if name else _Cursor
+        return cls(self, name) if name else cls(self)
 
     @property
     def server_in_transaction(self) -> bool:
-        return self._connection.pgconn.transaction_status != TransactionStatus.IDLE
+        return bool(self._connection.pgconn.transaction_status != TransactionStatus.IDLE)
 
     def look(self) -> Liveness:
         pgconn = self._connection.pgconn
@@ -109,7 +110,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         self._connection.pgconn.finish()
 
 
-class _Compiler(NotingCompiler, PGDialectAsync_psycopg.statement_compiler):  # type: ignore[misc,name-defined]  # its class attribute
+class _Compiler(NotingCompiler, PGCompiler_psycopg):
     pass
 
 
@@ -136,7 +137,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
         connection.idle_limit = float(idle_limit) if idle_limit else None
         return connection
 
-    async def _login(self, config: DatabaseConfig) -> tuple[psycopg.AsyncConnection[Any], Any]:
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, Any]:
         raw = await psycopg.AsyncConnection.connect(
             autocommit=True,
             **{"context": self._psycopg_adapters_map} | connect_arguments(config),
@@ -158,21 +159,21 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
             "current_setting('default_transaction_isolation'), "
             "(SELECT setting::int / 1000.0 FROM pg_settings WHERE name = 'idle_session_timeout')"
         )
-        cursor = await raw.execute(f"SELECT {made}{read}", values)  # type: ignore[arg-type]  # built of constants
+        cursor = await raw.execute(f"SELECT {made}{read}", values)
         row = await cursor.fetchone()
         if config.init_command:
-            await raw.execute(config.init_command)  # type: ignore[arg-type]  # the project's own SQL
+            await raw.execute(config.init_command)
         return row[-2:] if row else ("read committed", None)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         link = getattr(connection, "dbapi_connection", connection)
         return super().is_disconnect(e, link, cursor)
 
-    def set_readonly(self, connection: Any, value: bool) -> None:
+    def set_readonly(self, connection: Any, value: Any) -> None:
         raise NotImplementedError("use atomic(read_only=True)")
 
 
-def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``psycopg.AsyncConnection.connect``.
 
     - **errors**: ``ConfigurationError`` for an option that psycopg and libpq do not know, or that has a name of ours.

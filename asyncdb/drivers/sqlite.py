@@ -8,7 +8,6 @@ Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 import aiosqlite
@@ -19,6 +18,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_ss_cursor,
     SQLiteDialect_aiosqlite,
 )
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
@@ -53,7 +53,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
-    _connection: aiosqlite.Connection
+    _connection: Any  # aiosqlite.Connection
     isolation_level_of_server = "SERIALIZABLE"
 
     @property
@@ -107,7 +107,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
             await_(stopped)
 
 
-class _Compiler(NotingCompiler, SQLiteDialect_aiosqlite.statement_compiler):  # type: ignore[misc,name-defined]  # its class attribute
+class _Compiler(NotingCompiler, SQLiteCompiler):
     pass
 
 
@@ -141,7 +141,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             self._anchor.close()
             self._anchor = None
 
-    async def _login(self, config: DatabaseConfig) -> aiosqlite.Connection:
+    async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
         raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
         await raw
@@ -169,13 +169,13 @@ def _stop(raw: aiosqlite.Connection) -> None:
     raw._tx.put_nowait((None, close))
 
 
-def _pragma(value: str | float | bool | None) -> str:
+def _pragma(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "ON" if value else "OFF"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def connect_arguments(config: DatabaseConfig) -> Mapping[str, Any]:
+def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``sqlite3.connect``.
 
     - **errors**: ``ConfigurationError`` for an option that cannot be honoured.

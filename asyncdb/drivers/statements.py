@@ -11,14 +11,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.sql import functions, visitors
-from sqlalchemy.sql.compiler import SQLCompiler
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import ExecutionContext
 
-    _Compiler = SQLCompiler
-else:
-    _Compiler = object
+_Compiler: Any = object
+"""What the mixin stands on: SQLAlchemy's visit methods are not typed."""
 
 
 class Kind(enum.Enum):
@@ -65,7 +63,7 @@ _QUERIES = frozenset("select with explain values table show describe desc help p
 _CONTROLS = frozenset("savepoint release rollback commit begin start set reset use lock unlock declare fetch".split())
 
 
-class NotingCompiler(_Compiler):
+class NotingCompiler(_Compiler):  # type: ignore[misc]  # a mixin
     """Mixin of a dialect's compiler: notes while it compiles what is more than a plain read."""
 
     noted = Kind.READ

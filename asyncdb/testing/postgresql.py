@@ -6,7 +6,6 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from glob import glob
 from pathlib import Path
 
 from .process import environment, find_binary, run_client
@@ -169,7 +168,7 @@ class PostgreSQLServer(PrivateServer):
         # A killed server leaves its System V shared memory (a few bytes) for the next start, which does not come.
         with contextlib.suppress(OSError, IndexError, subprocess.TimeoutExpired):
             memory_id = (self._data / "postmaster.pid").read_text().splitlines()[6].split()[1]
-            subprocess.run(["ipcrm", "-m", memory_id], env=environment(), capture_output=True, timeout=5)
+            subprocess.run(["ipcrm", "-m", memory_id], env=environment(), capture_output=True, timeout=5, check=False)
 
     @property
     def _data(self) -> Path:
@@ -179,10 +178,10 @@ class PostgreSQLServer(PrivateServer):
 def _folders() -> list[str]:
     """Debian keeps each version apart and off PATH: newest first."""
 
-    def version(folder: str) -> float:
+    def version(folder: Path) -> float:
         try:
-            return float(Path(folder).parent.name)
+            return float(folder.parent.name)
         except ValueError:
             return 0.0
 
-    return sorted(glob("/usr/lib/postgresql/*/bin"), key=version, reverse=True)
+    return [str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=version, reverse=True)]

@@ -57,19 +57,23 @@ class Account:
 
     def popen(self, command: Sequence[str | Path], *, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
         """Starts a command under the account, in a session of its own: Ctrl-C in the terminal does not reach it."""
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=environment() | {"HOME": str(cwd), "TMPDIR": str(cwd)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                user=self.user,
-                group=self.group,
-                extra_groups=None if self.user is None else [],
-            )
+        try:
+            with log.open("ab") as output:
+                return subprocess.Popen(
+                    command,
+                    cwd=cwd,
+                    env=environment() | {"HOME": str(cwd), "TMPDIR": str(cwd)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    user=self.user,
+                    group=self.group,
+                    extra_groups=None if self.user is None else [],
+                )
+        except OSError as err:
+            account = "your account" if self.user is None else f"the account with the id {self.user}"
+            raise ServerFailed(f"{account} cannot run {command[0]} in {cwd}: {err}") from err
 
 
 def environment() -> dict[str, str]:
@@ -252,10 +256,10 @@ def _stat(pid: int | str) -> list[str]:
 
 
 def _parents() -> Iterator[tuple[int, int]]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                yield int(entry), int(_stat(entry)[1])
+                yield int(entry.name), int(_stat(entry.name)[1])
 
 
 def _state(pid: int) -> str | None:
@@ -274,7 +278,12 @@ def run_client(command: Sequence[str | Path], sql: str, *, variables: Mapping[st
     name = Path(command[0]).name
     try:
         done = subprocess.run(
-            command, input=sql.encode(), capture_output=True, timeout=timeout, env={**environment(), **variables}
+            command,
+            input=sql.encode(),
+            capture_output=True,
+            timeout=timeout,
+            env={**environment(), **variables},
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ServerFailed(f"{name}: no answer within {timeout:g} s") from None

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Self
 
 from .ports import free_port
@@ -196,7 +197,7 @@ class Proxy:
         self._event().set()
         if self._listener is None:
             listening = socket.create_server((self.host, self.port), backlog=200)
-            listening.setblocking(False)
+            listening.settimeout(0)
             self._listener = asyncio.get_running_loop().create_task(self._listen(listening))
 
     async def _close_all(self, *, reset: bool) -> None:
@@ -216,29 +217,32 @@ class Proxy:
         with listening:
             while True:
                 client, _ = await loop.sock_accept(listening)
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = _Connection(client)
                 self.accepted += 1
                 self._open.append(connection)
                 connection.task = loop.create_task(self._serve(connection))
+                # Not the task's own finally: one that is cancelled before its first step has none.
+                connection.task.add_done_callback(partial(self._forget, connection))
 
     async def _serve(self, connection: _Connection) -> None:
         loop = asyncio.get_running_loop()
         try:
             await self._event().wait()
             server = connection.server = socket.socket()
-            server.setblocking(False)
+            server.settimeout(0)
+            connection.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(server, self.target)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_questions(connection, server))
                 both.create_task(self._pass_replies(connection, server))
         except* OSError:
-            pass  # one end was reset, or the server could not be reached: both ends are closed below
-        finally:
-            connection.close()
-            self._gone_round_trips += connection.round_trips
-            self._open.remove(connection)
+            pass  # one end was reset, or the server could not be reached: both ends are closed now
+
+    def _forget(self, connection: _Connection, _: asyncio.Task[None]) -> None:
+        connection.close()
+        self._gone_round_trips += connection.round_trips
+        self._open.remove(connection)
 
     async def _pass_questions(self, connection: _Connection, server: socket.socket) -> None:
         loop = asyncio.get_running_loop()

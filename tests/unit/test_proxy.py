@@ -100,7 +100,7 @@ async def test_three_selects_of_asyncmy_are_three_round_trips(mariadb: MariaDBSe
         async with connection.cursor() as cursor:
             for _ in range(3):
                 await cursor.execute("SELECT 1")
-                assert await cursor.fetchall() == ((1,),)
+                assert await cursor.fetchone() == (1,)
         assert proxy.round_trips == 3
         await connection.ensure_closed()
         wait_until(lambda: proxy.connections == 0)

@@ -31,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> type[PrivateServer]:
 @pytest.fixture(params=list(KINDS))
 def server(request: pytest.FixtureRequest) -> PrivateServer:
     """The run's own server, for tests that do no harm to others."""
-    return cast(PrivateServer, request.getfixturevalue(request.param))
+    return cast("PrivateServer", request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -41,6 +41,8 @@ def own_server(kind: type[PrivateServer]) -> Iterator[PrivateServer]:
 
 
 async def connect(server: PrivateServer, *, socket: bool = False, **options: Any) -> Any:
+    place: dict[str, Any]
+    login: dict[str, Any]
     if isinstance(server, PostgreSQLServer):
         place = {"host": server.unix_socket if socket else server.host, "port": server.port}
         login = {"user": server.user, "password": server.password, "dbname": "postgres", "autocommit": True}
@@ -105,8 +107,8 @@ def test_execute_gives_up_in_time(server: PrivateServer) -> None:
 
 async def test_the_user_owns_a_created_database_until_it_is_dropped(server: PrivateServer) -> None:
     server.create_database("owned")
-    name = "dbname" if server.family == "postgresql" else "db"
-    connection = await connect(server, **{name: "owned"})
+    options: dict[str, Any] = {"dbname" if server.family == "postgresql" else "db": "owned"}
+    connection = await connect(server, **options)
     async with connection.cursor() as cursor:
         await cursor.execute("CREATE TABLE book (id int)")
     assert server.execute("SELECT COUNT(*) FROM book", database="owned") == [("0",)]
@@ -239,6 +241,7 @@ def test_a_forked_child_does_not_stop_the_server(kind: type[PrivateServer]) -> N
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.stdout == "[('alive',)]\n", done.stderr
@@ -246,7 +249,7 @@ def test_a_forked_child_does_not_stop_the_server(kind: type[PrivateServer]) -> N
 
 def test_a_server_that_does_not_start_says_why(kind: type[PrivateServer]) -> None:
     server = kind(options={"no_such_option_at_all": 1})
-    with pytest.raises(ServerFailed, match="no.such.option.at.all"):
+    with pytest.raises(ServerFailed, match=r"no.such.option.at.all"):
         server.start()
     assert not server.running
     assert "not started" in repr(server)

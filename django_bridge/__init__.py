@@ -1,0 +1,37 @@
+"""An async SQLAlchemy pool for a Django project.
+
+The names below are imported when they are first used, because settings may import this package
+before Django is configured.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .databases import database
+    from .transaction import atomic, session, with_session
+
+__all__ = ["atomic", "database", "session", "with_session"]
+
+_HOMES = {
+    "atomic": "transaction",
+    "database": "databases",
+    "session": "transaction",
+    "with_session": "transaction",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._foundation import require_asyncdb
+
+    require_asyncdb()
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,201 @@
+"""``DATABASES`` and ``ASYNC_DB`` -> ``DatabaseConfig``.
+
+Nothing is kept: each call reads the settings as they are now, so that a test database's name, overridden
+settings and rotating credentials are followed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import ConnectionHandler
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from asyncdb.config import DatabaseConfig
+from asyncdb.errors import ConfigurationError
+
+from .options import mysql, postgresql, sqlite
+from .options.draft import Draft
+
+__all__ = ["Bridge", "aliases", "bridge_for", "config_for", "wrapper_for"]
+
+_Translator = Callable[[BaseDatabaseWrapper, Mapping[str, Any], Draft], None]
+_TRANSLATORS: dict[str, _Translator] = {
+    "mysql": mysql.translate,
+    "postgresql": postgresql.translate,
+    "sqlite": sqlite.translate,
+}
+_OWNED_BY_DATABASES = {
+    "alias": "the key itself",
+    "family": "ENGINE",
+    "host": "HOST",
+    "port": "PORT",
+    "unix_socket": "HOST",
+    "user": "USER",
+    "password": "PASSWORD",
+    "database": "NAME",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """What ``ASYNC_DB`` says of an alias to the bridge alone.
+
+    - ``require_at_startup``: whether ``lifespan.startup`` fails if the server cannot be reached;
+    - ``ignore_options``: entries of ``OPTIONS`` that the async side may do without.
+    """
+
+    require_at_startup: bool = False
+    ignore_options: frozenset[str] = frozenset()
+
+
+def aliases() -> list[str]:
+    """The aliases that are bridged: all of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
+    async_db = _async_db()
+    return [alias for alias in settings.DATABASES or ["default"]
+            if alias in async_db or wrapper_for(alias).vendor in _TRANSLATORS]
+
+
+def config_for(alias: str) -> DatabaseConfig:
+    """Returns the configuration of ``alias`` as the settings are now.
+
+    The project's own wrapper is asked for its connection parameters each time; no connection is opened.
+
+    - **errors**: ``ConfigurationError`` that names every wrong setting, and no value of it.
+    """
+    own = _checked(alias)
+    bridge = bridge_for(alias)
+    wrapper = wrapper_for(alias)
+    try:
+        translate = _TRANSLATORS[wrapper.vendor]
+    except KeyError:
+        raise ConfigurationError(
+            f"database {alias!r}: no async driver for {wrapper.vendor!r} (ENGINE {wrapper.settings_dict['ENGINE']!r}): "
+            f"MySQL, MariaDB, PostgreSQL and SQLite are bridged; leave {alias!r} to Django",
+        ) from None
+    draft = Draft(alias, ignored=bridge.ignore_options)
+    try:
+        wrapper.check_settings()
+        translate(wrapper, wrapper.get_connection_params(), draft)
+    except ImproperlyConfigured as err:
+        raise ConfigurationError(f"database {alias!r}: {err}") from err
+    except (KeyError, TypeError, ValueError) as err:
+        if isinstance(err, ConfigurationError):
+            raise
+        raise ConfigurationError(
+            f"database {alias!r}: {type(wrapper).__module__} cannot make connection parameters of DATABASES[{alias!r}] "
+            f"({type(err).__name__}): check PORT, NAME and OPTIONS",
+        ) from err
+    if wrapper.settings_dict["AUTOCOMMIT"] is not True:
+        draft.refuse("AUTOCOMMIT", "is off, and a session here begins its transactions itself: remove it")
+    _tls_of_async_db(own, draft)
+    draft.close()
+    merged = {
+        "session_settings": draft.session_settings | _mapping(own, "session_settings"),
+        "driver_options": draft.driver_options | _mapping(own, "driver_options"),
+    }
+    return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+
+
+def bridge_for(alias: str) -> Bridge:
+    """Returns what ``ASYNC_DB`` says of ``alias`` to the bridge alone.
+
+    - **errors**: ``ConfigurationError``.
+    """
+    own = _settings_of(alias)
+    required = own.get("require_at_startup", False)
+    ignored = own.get("ignore_options", ())
+    if not isinstance(required, bool):
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]['require_at_startup'] must be True or False")
+    if isinstance(ignored, str) or not isinstance(ignored, Iterable) or not all(isinstance(i, str) for i in ignored):
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]['ignore_options'] must be a list of names of OPTIONS")
+    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored))
+
+
+def wrapper_for(alias: str) -> BaseDatabaseWrapper:
+    """Returns a new instance of the project's own wrapper for ``alias``; it is nobody's connection.
+
+    - **errors**: ``ConfigurationError`` for an unknown alias and for a backend that cannot be loaded.
+    """
+    _known(alias, f"no database {alias!r} in DATABASES")
+    try:
+        return ConnectionHandler(settings.DATABASES).create_connection(alias)
+    except ImproperlyConfigured as err:
+        raise ConfigurationError(f"database {alias!r}: {err}") from err
+
+
+def _async_db() -> Mapping[str, Any]:
+    async_db = getattr(settings, "ASYNC_DB", None)
+    if async_db is None:
+        return {}
+    if not isinstance(async_db, Mapping):
+        raise ConfigurationError("ASYNC_DB must be a dict: {'default': {'pool_size': 10}}")
+    for alias in async_db:
+        _known(alias, f"ASYNC_DB names {alias!r}, which is not in DATABASES")
+    return async_db
+
+
+def _known(alias: Any, complaint: str) -> None:
+    names = list(settings.DATABASES or ["default"])
+    if alias not in names:
+        raise ConfigurationError(complaint + _did_you_mean(alias, names))
+
+
+def _settings_of(alias: str) -> Mapping[str, Any]:
+    own = _async_db().get(alias, {})
+    if not isinstance(own, Mapping):
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}] must be a dict: {{'pool_size': 10}}")
+    return own
+
+
+def _checked(alias: str) -> dict[str, Any]:
+    """The entries of ``ASYNC_DB`` that are fields of ``DatabaseConfig``."""
+    bridge = Bridge.__dataclass_fields__.keys()
+    known = sorted((DatabaseConfig.model_fields.keys() - _OWNED_BY_DATABASES.keys()) | bridge)
+    own = _settings_of(alias)
+    for name in own:
+        if name in _OWNED_BY_DATABASES:
+            raise ConfigurationError(
+                f"ASYNC_DB[{alias!r}][{name!r}]: DATABASES owns it: set {_OWNED_BY_DATABASES[name]} there",
+            )
+        if name not in known:
+            raise ConfigurationError(f"ASYNC_DB[{alias!r}] has an unknown key {name!r}" + _did_you_mean(name, known))
+    return {name: value for name, value in own.items() if name not in bridge}
+
+
+def _did_you_mean(name: Any, names: Collection[str]) -> str:
+    lowered = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=1)
+    return f": did you mean {lowered[near[0]]!r}?" if near else f": one of {', '.join(sorted(names))}"
+
+
+def _mapping(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = own.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"ASYNC_DB: {name} must be a dict")
+    return dict(value)
+
+
+def _ages(wrapper: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Django's own words on the age and the health of a connection."""
+    found: dict[str, Any] = {}
+    if age := wrapper.settings_dict["CONN_MAX_AGE"]:
+        found["pool_recycle"] = age
+    if wrapper.settings_dict["CONN_HEALTH_CHECKS"]:
+        found["pool_pre_ping"] = True
+    return found
+
+
+def _tls_of_async_db(own: Mapping[str, Any], draft: Draft) -> None:
+    """A TLS mode in ``ASYNC_DB`` replaces what ``OPTIONS`` say of the mode; certificates stay."""
+    if "tls" not in own:
+        return
+    draft.refused = [refusal for refusal in draft.refused if not refusal.startswith(("'ssl_mode'", "'sslmode'"))]
+    if own["tls"] in (None, "disabled"):
+        for name in ("tls_ca", "tls_cert", "tls_key"):
+            draft.fields.pop(name, None)

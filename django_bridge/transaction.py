@@ -1,0 +1,221 @@
+"""``session``, ``with_session`` and ``atomic``: Django's words for an alias, asyncdb's blocks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
+
+from django.db import router
+from django.db.models import Model
+
+from asyncdb import Session
+from asyncdb.config import IsolationLevel
+
+from .databases import database
+
+__all__ = ["atomic", "session", "with_session"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_AsyncFunction = Callable[P, Awaitable[T]]
+
+
+def session(
+    using: str | None = None, *, model: type[Model] | None = None, for_write: bool = False
+) -> AbstractAsyncContextManager[Session]:
+    """Opens a session on the pool of an alias; it leaves commit to you, as SQLAlchemy does.
+
+    ``using`` names the alias; or ``model`` lets Django's database routers choose it, for reading or ``for_write``.
+
+    - **errors**: a normal exit with uncommitted writes rolls back and raises ``UncommittedWrites``;
+      ``ConfigurationError`` for a wrong alias or setting; ``NoEventLoop`` outside asyncio.
+    """
+    return database(_alias(using, model, for_write)).session()
+
+
+@overload
+def with_session(function: Callable[..., Awaitable[T]], /) -> Callable[..., Awaitable[T]]: ...
+@overload
+def with_session(
+    using: str | None = None, /, *, model: type[Model] | None = None, for_write: bool = False
+) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]: ...
+def with_session(
+    using: str | None | Callable[..., Awaitable[Any]] = None,
+    /,
+    *,
+    model: type[Model] | None = None,
+    for_write: bool = False,
+) -> Any:
+    """Decorates an async view or method: it gets a session as its keyword ``db``.
+
+    ::
+
+        @with_session
+        async def book(request, pk, *, db): ...
+
+    - **errors**: ``TypeError`` where it decorates a function that is not ``async def`` or takes no ``db``;
+      at the call those of :func:`session`.
+    """
+    if callable(using):
+        return _with_session(using, None, None, False)
+    if using is not None and model is not None:
+        _refuse_both()
+    return functools.partial(_with_session, using=using, model=model, for_write=for_write)
+
+
+def _with_session(
+    function: Callable[..., Awaitable[T]], using: str | None, model: type[Model] | None, for_write: bool
+) -> Callable[..., Awaitable[T]]:
+    _require_async(function, "with_session")
+    if not _takes_db(function, any_keyword=True):
+        raise TypeError(f"with_session: {_name(function)} takes no 'db': add it as a keyword (*, db)")
+
+    @functools.wraps(function)
+    async def view(*args: Any, **kwargs: Any) -> T:
+        async with session(using, model=model, for_write=for_write) as db:
+            return await function(*args, db=db, **kwargs)
+
+    return view
+
+
+@overload
+def atomic(using: Callable[P, Awaitable[T]], /) -> Callable[P, Awaitable[T]]: ...
+@overload
+def atomic(
+    using: str | None = None,
+    *,
+    isolation: IsolationLevel | None = None,
+    read_only: bool = False,
+    savepoint: bool = True,
+    durable: bool = False,
+) -> Atomic: ...
+def atomic(
+    using: str | None | Callable[..., Awaitable[Any]] = None,
+    *,
+    isolation: IsolationLevel | None = None,
+    read_only: bool = False,
+    savepoint: bool = True,
+    durable: bool = False,
+) -> Any:
+    """Runs one transaction: committed at a normal exit, rolled back by an exception.
+
+    ::
+
+        async with atomic() as db: ...
+
+        @atomic("other", isolation="SERIALIZABLE")
+        async def shelve(request, pk, *, db): ...
+
+    Inside another ``atomic`` of the same task and alias it is a savepoint. A decorated function that has a
+    parameter named ``db`` gets the session.
+
+    - **errors**: ``TypeError`` where it decorates what is not ``async def``; in the block those of
+      ``Database.atomic``, after which nothing is committed.
+    """
+    make = functools.partial(
+        Atomic, isolation=isolation, read_only=read_only, savepoint=savepoint, durable=durable,
+    )
+    return make(None)(using) if callable(using) else make(using)
+
+
+class Atomic:
+    """What :func:`atomic` returns: a context manager for one use, and a decorator for any number."""
+
+    def __init__(
+        self,
+        using: str | None,
+        *,
+        isolation: IsolationLevel | None,
+        read_only: bool,
+        savepoint: bool,
+        durable: bool,
+    ) -> None:
+        self._using = using
+        self._options: dict[str, Any] = {
+            "isolation": isolation, "read_only": read_only, "savepoint": savepoint, "durable": durable,
+        }
+        self._entered: AbstractAsyncContextManager[Session] | None = None
+
+    def _block(self) -> AbstractAsyncContextManager[Session]:
+        return database(self._using).atomic(**self._options)
+
+    async def __aenter__(self) -> Session:
+        if self._entered is not None:
+            raise RuntimeError("this atomic() block is open already: call atomic() once for each block")
+        block = self._block()
+        self._entered = block
+        try:
+            return await block.__aenter__()
+        except BaseException:
+            self._entered = None
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        block, self._entered = self._entered, None
+        assert block is not None, "left without having been entered"
+        return await block.__aexit__(kind, error, traceback)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("django_bridge.atomic() is async: use 'async with'; for sync code django.db.transaction.atomic()")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached: ``__enter__`` refuses."""
+
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        _require_async(function, "atomic")
+        takes_db = _takes_db(function)
+
+        @functools.wraps(function)
+        async def in_transaction(*args: P.args, **kwargs: P.kwargs) -> T:
+            async with self._block() as db:
+                if takes_db:
+                    kwargs["db"] = db
+                return await function(*args, **kwargs)
+
+        return in_transaction
+
+
+def _alias(using: str | None, model: type[Model] | None, for_write: bool) -> str | None:
+    if model is None:
+        return using
+    if using is not None:
+        _refuse_both()
+    chosen: str = router.db_for_write(model) if for_write else router.db_for_read(model)
+    return chosen
+
+
+def _refuse_both() -> NoReturn:
+    raise TypeError("give 'using' or 'model', not both: 'model' lets the database routers choose the alias")
+
+
+def _name(function: Any) -> str:
+    module, name = getattr(function, "__module__", "?"), getattr(function, "__qualname__", repr(function))
+    return f"{module}.{name}"
+
+
+def _require_async(function: Any, decorator: str) -> None:
+    if isinstance(function, type):
+        raise TypeError(f"{decorator}: {_name(function)} is a class: decorate its async methods (async def get)")
+    if not callable(function):
+        raise TypeError(f"{decorator}: {function!r} is neither an alias nor a function")
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{decorator}: {_name(function)} is an async generator, which may never be finished: "
+            f"open the block inside it (async with {decorator.removeprefix('with_')}())",
+        )
+    if not inspect.iscoroutinefunction(function):
+        remedy = "use django.db.transaction.atomic there" if decorator == "atomic" else "use Django's ORM there"
+        raise TypeError(f"{decorator}: {_name(function)} is a sync function: make it 'async def', or {remedy}")
+
+
+def _takes_db(function: Callable[..., Any], *, any_keyword: bool = False) -> bool:
+    parameters = inspect.signature(function).parameters
+    if "db" in parameters:
+        return parameters["db"].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any_keyword and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())

@@ -1,0 +1,241 @@
+#!/usr/bin/env python
+"""``make demo``: prepares the atlas, serves it, calls each endpoint once, shows what came back, and goes on serving."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from serving import HERE, Reply, Server, Site, SiteError
+
+KINDS = {"sync": "/stock/", "async": "/stock/async/", "bridge": "/bridge/"}
+CALLS = (
+    ("GET", "search/?q=san&limit=3", None),
+    ("GET", "nearest/?lat=48.857&lon=2.352&limit=3", None),
+    ("GET", "countries/?continent=EU&limit=3", None),
+    ("GET", "cities/{city}/", None),
+    ("POST", "visits/", {"note": "make demo"}),
+)
+SHOWN = 60
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    request: str
+    kind: str
+    ok: bool
+    came_back: str
+    queries: str = ""
+    view_ms: str = ""
+    total_ms: str = ""
+
+    @property
+    def endpoint(self) -> str:
+        """The method and the endpoint's own part of the path."""
+        method, _, path = self.request.partition(" ")
+        prefix = next((prefix for kind, prefix in KINDS.items() if kind == self.kind and path.startswith(prefix)), "/")
+        return f"{method} {path.removeprefix(prefix).partition('?')[0]}"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as it is printed."""
+        return (self.request, self.kind, self.queries, self.view_ms, self.total_ms, self.came_back)
+
+
+HEADS = ("request", "view", "queries", "view ms", "total ms", "what came back")
+
+
+def main() -> int:
+    """Runs the demo and returns its exit code."""
+    options = parsed_arguments()
+    for number in ENDS:
+        signal.signal(number, interrupt)
+    try:
+        with ExitStack() as stack:
+            site = prepared_site(options, stack)
+            server = stack.enter_context(site.serve(port=options.port))
+            rows = list(called_once(server))
+            show(rows)
+            if not all(row.ok for row in rows):
+                say("a call failed: see the table")
+                return 1
+            if not options.once:
+                keep_serving(server)
+    except SiteError as err:
+        say(f"error: {err}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    return 0
+
+
+def parsed_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--db", choices=("sqlite", "mariadb", "postgresql"), default="sqlite")
+    parser.add_argument("--once", action="store_true", help="end after the calls; exit code 1 if one failed")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--cities", type=int, help="only the largest CITIES cities")
+    parser.add_argument("--data", type=Path, default=HERE / ".data", help="folder of the SQLite database")
+    return parser.parse_args()
+
+
+def interrupt(*_: object) -> None:
+    """Makes any request to end look like one Ctrl-C; a second one must not cut short the stopping, which is bounded."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def prepared_site(options: argparse.Namespace, stack: ExitStack) -> Site:
+    """Returns the site on its database, migrated and loaded; ``stack`` stops what had to be started."""
+    if options.db == "sqlite":
+        site = Site(options.data.resolve())
+        say(f"database: SQLite in {options.data}")
+    else:
+        say(f"starting a private {options.db} server in a temporary folder")
+        url = stack.enter_context(private_server(options.db))
+        site = Site(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-"))), url=url)
+    say("migrating")
+    site.manage("migrate", "--verbosity", "0")
+    site.manage("load_places", *(("--limit", str(options.cities)) if options.cities else ()))
+    return site
+
+
+@contextmanager
+def private_server(family: str) -> Iterator[str]:
+    """Runs a database server of our own and yields the URL of an empty database."""
+    try:
+        from asyncdb.testing import MariaDBServer, PostgreSQLServer  # not for SQLite
+
+        server = MariaDBServer() if family == "mariadb" else PostgreSQLServer()
+        stack = ExitStack()
+        stack.enter_context(server)
+    except (OSError, RuntimeError, ImportError) as err:
+        raise SiteError(f"no {family} server could be started: {err}") from err
+    with stack:
+        server.create_database("atlas")
+        yield server.url("atlas")
+
+
+def called_once(server: Server) -> Iterator[Row]:
+    """Calls each endpoint once; yields a row for each."""
+    city = 2988507  # Paris
+    for method, path, body in CALLS:
+        for kind, prefix in KINDS.items():
+            sent = {"city_id": city, **body} if body else None
+            yield row_of(server, method, prefix + path.format(city=city), kind, sent)
+    yield row_of(server, "GET", "/health/", "bridge", None)
+
+
+def row_of(server: Server, method: str, path: str, kind: str, body: Any) -> Row:
+    """Sends one request."""
+    request = f"{method} {path}"
+    try:
+        reply = server.call(method, path, body)
+    except (OSError, HTTPException) as err:
+        return Row(request, kind, ok=False, came_back=f"no answer: {type(err).__name__}")
+    return Row(
+        request,
+        kind,
+        ok=reply.status in (200, 201),
+        came_back=shortened(reply),
+        queries="" if reply.queries is None else str(reply.queries),
+        view_ms="" if reply.view_ms is None else f"{reply.view_ms:.1f}",
+        total_ms=f"{reply.total_ms:.1f}",
+    )
+
+
+def shortened(reply: Reply) -> str:
+    """Returns the gist of an answer: names for a list, else the beginning of the JSON."""
+    if reply.status not in (200, 201):
+        return f"{reply.status} {reply.body[:SHOWN].decode(errors='replace')}"
+    data = reply.json()
+    if isinstance(data, list):
+        return ", ".join(described(item) for item in data)
+    if "visit_count" in data.get("city", {}):
+        return f"visit {data['visit']['id']}, {data['city']['name']} visited {data['city']['visit_count']} times"
+    if "alternative_names" in data:
+        return f"{data['name']}, {data['country_name']}, {len(data['alternative_names'])} other names"
+    text = json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def described(item: dict[str, Any]) -> str:
+    """Returns one item of a list in a few words."""
+    if "distance_km" in item:
+        return f"{item['name']} {item['distance_km']:.1f} km"
+    if "city_count" in item:
+        return f"{item['name']} ({item['city_count']}, {item['largest_city']})"
+    return f"{item['name']} ({item['country']})"
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Prints the table: with rich on a terminal, else in plain columns."""
+    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
+        show_rich(rows)
+    else:
+        show_plain(rows)
+    say("one call each on a server that has just started: connecting and compiling are in the numbers")
+
+
+def show_plain(rows: Sequence[Row]) -> None:
+    """Prints the table in plain columns."""
+    lines = [HEADS, *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
+    align: list[Callable[[str, int], str]] = [str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust]
+    for line in lines:
+        print("  ".join(place(cell, width) for place, cell, width in zip(align, line, widths, strict=True)).rstrip())
+
+
+def show_rich(rows: Sequence[Row]) -> None:
+    """Prints the table with rich."""
+    from rich.console import Console  # optional
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for head in HEADS:
+        justify = "right" if head in ("queries", "view ms", "total ms") else "left"
+        table.add_column(head, justify=justify, no_wrap=head != HEADS[-1])
+    for row in rows:
+        # The view's column says which of the three it is: on a narrow terminal the endpoint's name must do.
+        table.add_row(*map(escape, (row.endpoint, *row.cells[1:])), style=None if row.ok else "red")
+    Console().print(table)
+
+
+def keep_serving(server: Server) -> None:
+    """Serves until Ctrl-C.
+
+    - **errors**: ``SiteError`` when uvicorn ends by itself.
+    """
+    say(f"serving on {server.url}/ until Ctrl-C")
+    try:
+        code = server.process.wait()
+    except KeyboardInterrupt:
+        say("stopping")
+        return
+    raise SiteError(f"uvicorn ended by itself with exit code {code}")
+
+
+def say(text: str) -> None:
+    """Prints a line at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

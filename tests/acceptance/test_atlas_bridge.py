@@ -1,0 +1,121 @@
+"""The demo's endpoints on the bridge answer byte for byte as the stock ones, on every family."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+NAME = f"atlas_{os.getpid()}"
+PARIS = 2988507
+
+
+def load_stock():
+    """The stock tests' cases; by file, because tests have no sure name to import each other under."""
+    spec = importlib.util.spec_from_file_location("atlas_stock_cases", Path(__file__).with_name("test_atlas_stock.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+stock = load_stock()
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def sites():
+    """The sites that run, by family: each is prepared once for all tests of this file."""
+    with ExitStack() as stack:
+        yield stack, {}
+
+
+@pytest.fixture
+def atlas(sites, family, server, tmp_path_factory):
+    """The demo on the family under test."""
+    stack, running = sites
+    if family not in running:
+        url = None
+        if server is not None:
+            server.create_database(NAME)
+            stack.callback(server.drop_database, NAME)
+            url = server.url(NAME)
+        site = stock.serving.Site(tmp_path_factory.mktemp("atlas"), url=url)
+        site.manage("migrate", "--verbosity", "0", quiet=True)
+        site.manage("load_places", "--limit", str(stock.CITIES), quiet=True)
+        running[family] = stack.enter_context(site.serve())
+    return running[family]
+
+
+@pytest.mark.parametrize("path", stock.READS)
+def test_a_read_on_the_bridge_is_byte_for_byte_the_stock_one(atlas, path):
+    ours, sync = atlas.call("GET", f"/bridge/{path}"), atlas.call("GET", f"/stock/{path}")
+    assert (ours.status, sync.status) == (200, 200)
+    assert ours.body == sync.body
+
+
+@pytest.mark.parametrize("path", [*stock.REFUSED, "cities/1/", f"cities/{2**63}/"])
+def test_what_stock_refuses_the_bridge_refuses_alike(atlas, path):
+    ours, sync = atlas.call("GET", f"/bridge/{path}"), atlas.call("GET", f"/stock/{path}")
+    assert (ours.status, ours.body) == (sync.status, sync.body)
+    assert ours.status in (400, 404)
+
+
+@pytest.mark.parametrize("body", stock.BAD_VISITS)
+def test_a_visit_that_makes_no_sense_is_refused_alike(atlas, body):
+    ours, sync = atlas.call("POST", "/bridge/visits/", body), atlas.call("POST", "/stock/visits/", body)
+    assert (ours.status, ours.body) == (sync.status, sync.body)
+    assert ours.status == 400
+
+
+def test_a_visit_on_the_bridge_is_recorded_and_counted_as_the_stock_one(atlas):
+    note = "au printemps, 'à pied' 🚶 100% \\"
+    one, two = (
+        atlas.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": note}) for kind in ("stock", "bridge")
+    )
+    assert (one.status, two.status) == (201, 201)
+    stored, ours = one.json(), two.json()
+    assert ours["visit"].keys() == stored["visit"].keys()
+    assert ours["visit"]["note"] == note
+    assert ours["visit"]["id"] == stored["visit"]["id"] + 1
+    assert len(ours["visit"]["created_at"]) == len(stored["visit"]["created_at"])
+    assert ours["city"] == stored["city"] | {"visit_count": stored["city"]["visit_count"] + 1}
+    assert atlas.call("GET", f"/stock/cities/{PARIS}/").json()["visit_count"] == ours["city"]["visit_count"]
+
+
+def test_a_visit_to_an_unknown_city_writes_nothing(atlas):
+    before = atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
+    refused = atlas.call("POST", "/bridge/visits/", {"city_id": 1, "note": "nowhere"})
+    after = atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).json()
+    assert (refused.status, refused.json()) == (404, {"error": "no city has the id 1"})
+    assert after["visit"]["id"] == before["visit"]["id"] + 1
+    assert after["city"]["visit_count"] == before["city"]["visit_count"] + 1
+
+
+def test_no_visit_is_lost_when_stock_and_bridge_write_at_once(atlas):
+    def visit(kind):
+        return atlas.call("POST", f"/{kind}/visits/", {"city_id": PARIS, "note": kind}).status
+
+    before = atlas.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"]
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(visit, ["bridge", "stock", "bridge", "stock/async"] * 10))
+    assert answers == [201] * 40
+    assert atlas.call("GET", f"/bridge/cities/{PARIS}/").json()["visit_count"] == before + 40
+
+
+def test_the_bridge_needs_no_more_queries_than_stock(atlas):
+    for path in stock.READS:
+        assert atlas.call("GET", f"/bridge/{path}").queries <= atlas.call("GET", f"/stock/{path}").queries
+    assert atlas.call("POST", "/bridge/visits/", {"city_id": PARIS}).queries == 3
+
+
+def test_health_shows_the_database_and_the_pool(atlas):
+    reply = atlas.call("GET", "/health/")
+    assert reply.status == 200
+    assert reply.json()["database"]["ok"] is True
+    assert reply.json()["pool"]["checked_out"] == 0
