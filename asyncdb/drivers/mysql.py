@@ -57,6 +57,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
+    errors_hide_state = True  # an error packet has no status bits
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)

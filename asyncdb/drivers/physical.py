@@ -74,6 +74,8 @@ class PhysicalConnection(_Connection):
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
     rollback_on_lock_timeout = False
+    errors_hide_state: ClassVar[bool] = False
+    """Whether the driver's ``server_in_transaction`` may be out of date after an error."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
@@ -200,7 +202,7 @@ class PhysicalConnection(_Connection):
             if sql == "COMMIT" and poison is None:
                 if sent:
                     self._say(sql)
-            elif self.server_in_transaction or self.errors_met:
+            elif self.server_in_transaction or (self.errors_met and self.errors_hide_state):
                 self._roll_back()
         finally:
             self.begun, self.options, self.wrote, self.poison = Begun.NO, DEFAULT_OPTIONS, False, None
