@@ -1,12 +1,13 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
-Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``, ``_tx``,
-``_STOP_RUNNING_SENTINEL``) and SQLAlchemy 2.1.9
+Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``, ``_connect``,
+``_thread``, ``_connector``, ``_tx``, ``_STOP_RUNNING_SENTINEL``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from typing import Any
 
@@ -144,8 +145,9 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
     async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
         raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
-        await raw
+        raw._thread.start()
         try:
+            await _open(raw)
             for name, value in config.session_settings.items():
                 await raw.execute_fetchall(f"PRAGMA {name} = {_pragma(value)}")
             if config.init_command:
@@ -154,6 +156,17 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             _stop(raw)
             raise
         return raw
+
+
+async def _open(raw: aiosqlite.Connection) -> None:
+    """Aiosqlite's ``_connect``; what it opened is noted in its thread, so that a cancelled caller closes it too."""
+
+    def connect() -> None:
+        raw._connection = raw._connector()
+
+    opened = asyncio.get_running_loop().create_future()
+    raw._tx.put_nowait((opened, connect))
+    await opened
 
 
 def _stop(raw: aiosqlite.Connection) -> None:
