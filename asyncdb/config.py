@@ -88,7 +88,7 @@ class DatabaseConfig(BaseModel):
     session_settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
     """Set on each new connection: MySQL ``SET SESSION name = value``, PostgreSQL ``SET``, SQLite ``PRAGMA``."""
     init_command: str | None = None
-    """SQL sent once on each new connection, after the session settings."""
+    """SQL sent once on each new connection: on MySQL before the session settings, elsewhere after them."""
     driver_options: Mapping[str, Any] = Field(default_factory=dict, repr=False)
     """Further arguments of the driver's ``connect``; each family has a list of those it honours."""
 

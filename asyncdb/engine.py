@@ -38,7 +38,7 @@ def create_engine(
 
     - **errors**: ``DriverNotInstalled``, ``ConfigurationError``.
     """
-    require_driver(config)
+    check(config)
 
     def open_connection() -> PhysicalConnection:
         connection: PhysicalConnection = dialect.open(source() if source is not None else config)
@@ -55,8 +55,12 @@ def create_engine(
     return engine
 
 
-def require_driver(config: DatabaseConfig) -> None:
-    """Raises ``DriverNotInstalled`` if the driver of ``config.family`` cannot be imported."""
+def check(config: DatabaseConfig) -> None:
+    """Makes sure, without connecting, that the driver is installed and can honour ``config``.
+
+    - **errors**: ``DriverNotInstalled``; ``ConfigurationError`` for ``driver_options`` that it does not know and for
+      TLS files that cannot be read.
+    """
     module, extra = _DRIVERS[config.family]
     try:
         importlib.import_module(module)
@@ -64,6 +68,7 @@ def require_driver(config: DatabaseConfig) -> None:
         raise DriverNotInstalled(
             f"database {config.alias!r}: {module} is not installed: pip install 'django-asyncdb[{extra}]'",
         ) from err
+    importlib.import_module(f"{__package__}.drivers.{config.family}").connect_arguments(config)
 
 
 def dialect_of(engine: AsyncEngine) -> PhysicalDialect:

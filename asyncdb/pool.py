@@ -298,10 +298,13 @@ class Pool(AsyncAdaptedQueuePool):
     def abandon(self) -> int:
         """Closes the socket of every connection that is still open, without a word and without waiting."""
         self.closed = True
-        left = [record.dbapi_connection for record in self._records if record.dbapi_connection is not None]
+        left: list[Any] = [record for record in self._records if record.dbapi_connection is not None]
         self._records.clear()
-        for connection in left:
-            connection.abort()
+        for record in left:
+            if record.in_use:
+                record.dbapi_connection.abort()
+            else:
+                record.dbapi_connection.discard()
         return len(left)
 
 

@@ -79,21 +79,24 @@ async def _lifespan(receive: _Receive, send: _Send) -> None:
 async def _start() -> None:
     """Checks every alias, then knocks at every server."""
     wrong: list[str] = []
+    missing: dict[str, str] = {}
     found = aliases()
     for alias in found:
         try:
             config_for(alias)
-            database(alias)
+            _ = database(alias).engine
         except ConfigurationError as err:
             wrong.append(str(err))
+        except Exception as err:  # the project's own wrapper, which may ask a vault that is away
+            missing[alias] = f"database {alias!r} has no connection parameters: {type(err).__name__} in its wrapper"
     if wrong:
         raise ConfigurationError("; ".join(wrong))
-    complaints = await asyncio.gather(*map(_knock, found))
-    missing = [complaint for alias, complaint in zip(found, complaints, strict=True)
-               if complaint and bridge_for(alias).require_at_startup]
-    if missing:
-        raise AsyncDBError(f"{'; '.join(missing)} (require_at_startup)")
-    for complaint in filter(None, complaints):
+    there = [alias for alias in found if alias not in missing]
+    complaints = await asyncio.gather(*map(_knock, there))
+    missing |= {alias: complaint for alias, complaint in zip(there, complaints, strict=True) if complaint}
+    if required := [complaint for alias, complaint in missing.items() if bridge_for(alias).require_at_startup]:
+        raise AsyncDBError(f"{'; '.join(required)} (require_at_startup)")
+    for complaint in missing.values():
         log.warning("%s: started without it, the next request tries again", complaint)
 
 

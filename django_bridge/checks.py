@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ SUPPORTED_DJANGO = ((5, 2), (6, 1))
 """The Django releases whose functions were read and tested with."""
 
 _DOCS = "See docs/reference/checks.md#{id}."
-_DRIVERS = {"mysql": "asyncmy", "postgresql": "psycopg", "sqlite": "aiosqlite"}
 _IDLE_LIMITS = {
     "mysql": ("wait_timeout", "SELECT @@SESSION.wait_timeout"),
     "postgresql": (
@@ -60,15 +58,21 @@ def check_asyncdb(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     """E004: ``import asyncdb`` finds another package."""
     if (place := foreign_asyncdb()) is None:
         return []
-    return [_error("E004", f"The package 'asyncdb' in {place} is an unrelated one.",
-                   "pip uninstall asyncdb, then reinstall django-asyncdb.")]
+    return [
+        _error(
+            "E004",
+            f"The package 'asyncdb' in {place} is an unrelated one.",
+            "pip uninstall asyncdb, then reinstall django-asyncdb.",
+        )
+    ]
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E001 to E003: settings that are wrong or cannot be honoured, and drivers that are missing."""
     if foreign_asyncdb() is not None:
         return []
-    from asyncdb.errors import ConfigurationError
+    from asyncdb import engine
+    from asyncdb.errors import ConfigurationError, DriverNotInstalled
 
     from .conf import aliases, config_for
 
@@ -79,15 +83,12 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     messages: list[CheckMessage] = []
     for alias in found:
         try:
-            config = config_for(alias)
+            engine.check(config_for(alias))
+        except DriverNotInstalled as err:
+            messages.append(_error("E003", str(err), "Install it where the project runs."))
         except ConfigurationError as err:
             code = "E001" if "ASYNC_DB[" in str(err).partition(":")[0] else "E002"
             messages.append(_error(code, str(err), f"Correct ASYNC_DB[{alias!r}] or DATABASES[{alias!r}]."))
-        else:
-            driver = _DRIVERS[config.family]
-            if importlib.util.find_spec(driver) is None:
-                messages.append(_error("E003", f"The async driver of database {alias!r}, {driver}, is not installed.",
-                                       f"pip install 'django-asyncdb[{config.family}]'"))
     return messages
 
 
@@ -96,30 +97,43 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     return [
         message
         for alias, database in settings.DATABASES.items()
-        for message in (*_about_age(alias, database), *_about_memory(alias, database), *_about_requests(alias, database))
+        for message in (
+            *_about_age(alias, database),
+            *_about_memory(alias, database),
+            *_about_requests(alias, database),
+        )
     ]
 
 
 def _about_age(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     if getattr(settings, "ASGI_APPLICATION", None) and database.get("CONN_MAX_AGE", 0) != 0:
-        yield _warning("W001", f"CONN_MAX_AGE of database {alias!r} strands connections under ASGI: Django gives each "
-                       "request a thread of its own, and the connection stays behind when the thread ends.",
-                       "Set CONN_MAX_AGE to 0; how long asyncdb keeps a connection is ASYNC_DB's pool_recycle.")
+        yield _warning(
+            "W001",
+            f"CONN_MAX_AGE of database {alias!r} strands connections under ASGI: Django gives each "
+            "request a thread of its own, and the connection stays behind when the thread ends.",
+            "Set CONN_MAX_AGE to 0; how long asyncdb keeps a connection is ASYNC_DB's pool_recycle.",
+        )
 
 
 def _about_memory(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     if "sqlite" in database.get("ENGINE", "") and str(database.get("NAME")) == ":memory:":
-        yield _warning("W002", f"Database {alias!r} is SQLite in memory: asyncdb has one of its own there, and sees "
-                       "nothing of what Django wrote.",
-                       "Use a file, or a shared one: 'NAME': 'file:shared?mode=memory&cache=shared'.")
+        yield _warning(
+            "W002",
+            f"Database {alias!r} is SQLite in memory: asyncdb has one of its own there, and sees "
+            "nothing of what Django wrote.",
+            "Use a file, or a shared one: 'NAME': 'file:shared?mode=memory&cache=shared'.",
+        )
 
 
 def _about_requests(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
     if database.get("ATOMIC_REQUESTS"):
-        yield _warning("W003", f"ATOMIC_REQUESTS of database {alias!r} has no effect on what async views do through "
-                       "asyncdb, and Django refuses such a view outright.",
-                       "Mark async views with django.db.transaction.non_atomic_requests and decorate them with "
-                       "django_bridge.atomic.")
+        yield _warning(
+            "W003",
+            f"ATOMIC_REQUESTS of database {alias!r} has no effect on what async views do through "
+            "asyncdb, and Django refuses such a view outright.",
+            "Mark async views with django.db.transaction.non_atomic_requests and decorate them with "
+            "django_bridge.atomic.",
+        )
 
 
 def check_servers(
@@ -158,12 +172,22 @@ async def _ask(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
         async with asyncio.timeout(_LIVE_TIMEOUT):
             health = await database(alias).health(timeout=_LIVE_TIMEOUT)
             if not health.ok:
-                return [_error("E010", f"The server of database {alias!r} cannot be reached: {health.error}",
-                               "Check HOST, PORT, USER, PASSWORD and NAME, and that the server runs.")]
+                return [
+                    _error(
+                        "E010",
+                        f"The server of database {alias!r} cannot be reached: {health.error}",
+                        "Check HOST, PORT, USER, PASSWORD and NAME, and that the server runs.",
+                    )
+                ]
             return await _about_idle(alias, config)
     except TimeoutError:
-        return [_error("E010", f"The server of database {alias!r} did not answer within {_LIVE_TIMEOUT:g} s.",
-                       "Check HOST and PORT, and that the server runs.")]
+        return [
+            _error(
+                "E010",
+                f"The server of database {alias!r} did not answer within {_LIVE_TIMEOUT:g} s.",
+                "Check HOST and PORT, and that the server runs.",
+            )
+        ]
     except AsyncDBError as err:
         return [_error("E010", f"The server of database {alias!r} cannot be used: {err}", "Check DATABASES.")]
     finally:
@@ -181,9 +205,14 @@ async def _about_idle(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
     limit = float(await database(alias).fetch_val(text(query)) or 0)
     if not limit or config.pool_recycle <= limit:
         return []
-    return [_warning("W011", f"The server of database {alias!r} closes connections that were idle for {limit:g} s "
-                     f"({name}), and pool_recycle is {config.pool_recycle:g} s: they are replaced earlier than it says.",
-                     f"Set ASYNC_DB[{alias!r}]['pool_recycle'] below {limit:g}, or raise {name}.")]
+    return [
+        _warning(
+            "W011",
+            f"The server of database {alias!r} closes connections that were idle for {limit:g} s "
+            f"({name}), and pool_recycle is {config.pool_recycle:g} s: they are replaced earlier than it says.",
+            f"Set ASYNC_DB[{alias!r}]['pool_recycle'] below {limit:g}, or raise {name}.",
+        )
+    ]
 
 
 def _error(code: str, message: str, hint: str) -> CheckMessage:

@@ -7,14 +7,15 @@ settings and rotating credentials are followed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import ConnectionHandler
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import ConnectionHandler
 
 from asyncdb.config import DatabaseConfig
 from asyncdb.errors import ConfigurationError
@@ -55,10 +56,13 @@ class Bridge:
 
 
 def aliases() -> list[str]:
-    """The aliases that are bridged: all of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
+    """All aliases of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
     async_db = _async_db()
-    return [alias for alias in settings.DATABASES or ["default"]
-            if alias in async_db or wrapper_for(alias).vendor in _TRANSLATORS]
+    return [
+        alias
+        for alias in settings.DATABASES or ["default"]
+        if alias in async_db or wrapper_for(alias).vendor in _TRANSLATORS
+    ]
 
 
 def config_for(alias: str) -> DatabaseConfig:
@@ -96,10 +100,16 @@ def config_for(alias: str) -> DatabaseConfig:
     _tls_of_async_db(own, draft)
     draft.close()
     merged = {
-        "session_settings": draft.session_settings | _mapping(own, "session_settings"),
-        "driver_options": draft.driver_options | _mapping(own, "driver_options"),
+        "session_settings": draft.session_settings | _mapping(alias, own, "session_settings"),
+        "driver_options": draft.driver_options | _mapping(alias, own, "driver_options"),
     }
-    return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+    try:
+        return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+    except ConfigurationError as err:
+        if not any(re.search(rf"\b{name}\b", str(err)) for name in own):
+            raise
+        reason = str(err).removeprefix(f"database {alias!r}: ")
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]: {reason}") from None
 
 
 def bridge_for(alias: str) -> Bridge:
@@ -174,10 +184,10 @@ def _did_you_mean(name: Any, names: Collection[str]) -> str:
     return f": did you mean {lowered[near[0]]!r}?" if near else f": one of {', '.join(sorted(names))}"
 
 
-def _mapping(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _mapping(alias: str, own: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = own.get(name, {})
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"ASYNC_DB: {name} must be a dict")
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}][{name!r}] must be a dict")
     return dict(value)
 
 

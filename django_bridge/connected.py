@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -78,7 +79,7 @@ def _receiver_in(traceback: TracebackType | None) -> str:
         elif called:
             name, called = f"{module}.{frame.f_code.co_qualname}", False
         traceback = traceback.tb_next
-    return name
+    return "(an async one, which cannot run here: make it a sync function)" if name.startswith("asgiref.") else name
 
 
 class _Lent(_Wrapper):
@@ -101,7 +102,7 @@ class _Lent(_Wrapper):
 
     def cursor(self) -> Any:
         with self.wrap_database_errors:
-            return self._prepare_cursor(self.create_cursor())
+            return cast("Any", self)._prepare_cursor(self.create_cursor())
 
     def create_cursor(self, name: str | None = None) -> Any:
         if self.vendor == "sqlite":
@@ -122,7 +123,7 @@ class _Lent(_Wrapper):
     def close(self) -> NoReturn:
         self._refuse("be closed")
 
-    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
         if not autocommit:
             self._refuse("be in a transaction")
 
@@ -142,17 +143,43 @@ class _Lent(_Wrapper):
         )
 
 
-@functools.cache
+_lent_classes: dict[type[BaseDatabaseWrapper], type[BaseDatabaseWrapper]] = {}
+
+
 def _lent_class(project_class: type[BaseDatabaseWrapper]) -> type[BaseDatabaseWrapper]:
-    return type(f"Lent{project_class.__name__}", (_Lent, project_class), {"__module__": __name__})
+    if (found := _lent_classes.get(project_class)) is None:
+        found = type(f"Lent{project_class.__name__}", (_Lent, project_class), {"__module__": __name__})
+        _lent_classes[project_class] = found
+    return found
 
 
 def _make_sqlite_ready(wrapper: Any) -> None:
     from django.db.backends.sqlite3._functions import register
 
-    # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, where it fails on NULL; that one cannot come back.
+    # SQLAlchemy 2.1.9 puts math.floor in the place of SQLite's FLOOR, which cannot come back; it fails on NULL.
     wrapper.connection.create_function("floor", 1, _floor, deterministic=True)
     wrapper.connection.in_thread(register)
+    if libraries := getattr(wrapper, "lib_spatialite_paths", None):  # contrib.gis's wrapper
+        wrapper.connection.in_thread(_load_spatialite, wrapper.alias, libraries)
+
+
+def _load_spatialite(real: sqlite3.Connection, alias: str, libraries: Sequence[str]) -> None:
+    """What contrib.gis does at connect (Django 5.2 and 6.1, ``gis/db/backends/spatialite/base.py``)."""
+    problem: Exception = LookupError("no library named")
+    try:
+        real.enable_load_extension(True)  # noqa: FBT003  (sqlite3's signature)
+        for library in libraries:
+            try:
+                return real.load_extension(library)
+            except sqlite3.Error as err:
+                problem = err
+    except AttributeError as err:  # a Python built without extension loading
+        problem = err
+    raise ConnectFailed(
+        f"database {alias!r}: SpatiaLite cannot be loaded (tried {', '.join(libraries)}): install it, "
+        "set SPATIALITE_LIBRARY_PATH, and use a Python whose sqlite3 loads extensions",
+        problem,
+    ) from problem
 
 
 def _floor(value: Any) -> float | None:
@@ -191,15 +218,13 @@ class _InThread:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
 
-    def __enter__(self) -> _InThread:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Each statement was committed by itself."""
 
     def _wrapped(self, result: Any) -> Any:
-        import sqlite3
-
         if result is self._real:
             return self
         return _InThread(self._adapted, result) if isinstance(result, sqlite3.Cursor) else result

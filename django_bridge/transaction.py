@@ -34,7 +34,7 @@ def session(
     - **errors**: a normal exit with uncommitted writes rolls back and raises ``UncommittedWrites``;
       ``ConfigurationError`` for a wrong alias or setting; ``NoEventLoop`` outside asyncio.
     """
-    return database(_alias(using, model, for_write)).session()
+    return database(_alias(using, model, for_write=for_write)).session()
 
 
 @overload
@@ -44,7 +44,7 @@ def with_session(
     using: str | None = None, /, *, model: type[Model] | None = None, for_write: bool = False
 ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]: ...
 def with_session(
-    using: str | None | Callable[..., Awaitable[Any]] = None,
+    using: str | Callable[..., Awaitable[Any]] | None = None,
     /,
     *,
     model: type[Model] | None = None,
@@ -61,14 +61,18 @@ def with_session(
       at the call those of :func:`session`.
     """
     if callable(using):
-        return _with_session(using, None, None, False)
+        return _with_session(using)
     if using is not None and model is not None:
         _refuse_both()
     return functools.partial(_with_session, using=using, model=model, for_write=for_write)
 
 
 def _with_session(
-    function: Callable[..., Awaitable[T]], using: str | None, model: type[Model] | None, for_write: bool
+    function: Callable[..., Awaitable[T]],
+    *,
+    using: str | None = None,
+    model: type[Model] | None = None,
+    for_write: bool = False,
 ) -> Callable[..., Awaitable[T]]:
     _require_async(function, "with_session")
     if not _takes_db(function, any_keyword=True):
@@ -94,7 +98,7 @@ def atomic(
     durable: bool = False,
 ) -> Atomic: ...
 def atomic(
-    using: str | None | Callable[..., Awaitable[Any]] = None,
+    using: str | Callable[..., Awaitable[Any]] | None = None,
     *,
     isolation: IsolationLevel | None = None,
     read_only: bool = False,
@@ -117,7 +121,11 @@ def atomic(
       ``Database.atomic``, after which nothing is committed.
     """
     make = functools.partial(
-        Atomic, isolation=isolation, read_only=read_only, savepoint=savepoint, durable=durable,
+        Atomic,
+        isolation=isolation,
+        read_only=read_only,
+        savepoint=savepoint,
+        durable=durable,
     )
     return make(None)(using) if callable(using) else make(using)
 
@@ -136,7 +144,10 @@ class Atomic:
     ) -> None:
         self._using = using
         self._options: dict[str, Any] = {
-            "isolation": isolation, "read_only": read_only, "savepoint": savepoint, "durable": durable,
+            "isolation": isolation,
+            "read_only": read_only,
+            "savepoint": savepoint,
+            "durable": durable,
         }
         self._entered: AbstractAsyncContextManager[Session] | None = None
 
@@ -162,7 +173,9 @@ class Atomic:
         return await block.__aexit__(kind, error, traceback)
 
     def __enter__(self) -> NoReturn:
-        raise TypeError("django_bridge.atomic() is async: use 'async with'; for sync code django.db.transaction.atomic()")
+        raise TypeError(
+            "django_bridge.atomic() is async: use 'async with'; for sync code django.db.transaction.atomic()"
+        )
 
     def __exit__(self, *_: object) -> None:
         """Never reached: ``__enter__`` refuses."""
@@ -181,7 +194,7 @@ class Atomic:
         return in_transaction
 
 
-def _alias(using: str | None, model: type[Model] | None, for_write: bool) -> str | None:
+def _alias(using: str | None, model: type[Model] | None, *, for_write: bool) -> str | None:
     if model is None:
         return using
     if using is not None:

@@ -57,7 +57,6 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
-    errors_hide_state = True  # an error packet has no status bits
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
@@ -65,7 +64,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     @property
     def server_in_transaction(self) -> bool:
-        return bool(self._connection.server_status & _IN_TRANSACTION)
+        # An error packet carries no status: after one, the last status may be older than the transaction.
+        return self.errors_met or bool(self._connection.server_status & _IN_TRANSACTION)
 
     def look(self) -> Liveness:
         if self.doom is not None or not self._connection._connected or self._connection._stream_broken:
@@ -167,9 +167,9 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
-        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         if config.init_command:
-            await raw.query(config.init_command)
+            await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
+        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
         return raw._result.rows[0]
 

@@ -74,8 +74,6 @@ class PhysicalConnection(_Connection):
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
     rollback_on_lock_timeout = False
-    errors_hide_state: ClassVar[bool] = False
-    """Whether the driver's ``server_in_transaction`` may be out of date after an error."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
@@ -92,7 +90,7 @@ class PhysicalConnection(_Connection):
 
     @property
     def server_in_transaction(self) -> bool:
-        """The server's own word: is a transaction open?"""
+        """The server's own word: is a transaction open? True where its word may be out of date."""
         raise NotImplementedError
 
     def look(self) -> Liveness:
@@ -115,6 +113,10 @@ class PhysicalConnection(_Connection):
         """Closes the socket at once, without a goodbye, from any state; never waits, never raises."""
         raise NotImplementedError
 
+    def discard(self) -> None:
+        """Closes an idle connection at once, also one whose loop is closed; never waits, never raises."""
+        self.abort()
+
     def ends_transaction(self, error: BaseException) -> bool:
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
@@ -126,28 +128,22 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await work
-        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit, "read_timeout")
+        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit)
         try:
             return await work
         finally:
             watchdog.cancel()
 
-    def _give_up(self, limit: float, option: str) -> None:
-        self.doom = f"no reply within {limit:g} s ({option})"
+    def _give_up(self, limit: float) -> None:
+        self.doom = f"no reply within {limit:g} s (read_timeout)"
         self.abort()
 
     def ping_within(self, seconds: float) -> None:
         """Pings; raises ``TimeoutError`` or the driver's error if no answer comes in time. For the pool's checkout."""
 
         async def ping() -> None:
-            # The socket is closed under the driver: psycopg, when it is cancelled, asks the server up to 10 s to cancel.
-            watchdog = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds, "ping_timeout")
-            try:
+            async with asyncio.timeout(seconds):
                 await self.probe()
-            finally:
-                watchdog.cancel()
-            if self.doom is not None:
-                raise TimeoutError(self.doom)
 
         await_(ping())
 
@@ -208,7 +204,7 @@ class PhysicalConnection(_Connection):
             if sql == "COMMIT" and poison is None:
                 if sent:
                     self._say(sql)
-            elif self.server_in_transaction or (self.errors_met and self.errors_hide_state):
+            elif self.server_in_transaction:
                 self._roll_back()
         finally:
             self.begun, self.options, self.wrote, self.poison = Begun.NO, DEFAULT_OPTIONS, False, None

@@ -101,6 +101,9 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         if pgconn.status == ConnStatus.OK:
             shut_down(pgconn.socket)
 
+    def discard(self) -> None:
+        self.terminate()
+
     def close(self) -> None:
         self.terminate()
 

@@ -1,18 +1,20 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
-Read in aiosqlite 0.22.1 (``core.py``: ``stop``, ``interrupt``, ``in_transaction``, ``_connect``,
-``_thread``, ``_connector``, ``_tx``, ``_STOP_RUNNING_SENTINEL``) and SQLAlchemy 2.1.9
+Read in aiosqlite 0.22.1 (``core.py``: ``stop``,
+``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import sqlite3
 from typing import Any
 
 import aiosqlite
-from aiosqlite.core import _STOP_RUNNING_SENTINEL
+from aiosqlite import core
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
@@ -23,7 +25,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
-from ..greenlets import await_
+from ..greenlets import await_, in_greenlet
 from .connecting import within_connect_timeout
 from .physical import (
     BoundedCursor,
@@ -94,18 +96,39 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def abort(self) -> None:
         """Stops the statement that runs, and lets the thread close its connection and end; does not wait."""
-        if self._connection._connection is not None:
-            self._connection._connection.interrupt()
-        if self._connection._running:
-            _stop(self._connection)
+        self._interrupt()
+        raw = self._connection
+        if raw._running:
+            raw._running = False
+            # Not ``stop()``: it makes a future, whose loop may be closed when the thread answers.
+            raw._tx.put_nowait((None, functools.partial(_close_in_thread, raw)))
 
     def terminate(self) -> None:
-        self.abort()
+        if in_greenlet():
+            self._interrupt()
+            self.close()
+        else:
+            self.abort()
 
     def close(self) -> None:
-        stopped = self._connection.stop() if self._connection._running else None
-        if stopped is not None:
-            await_(stopped)
+        if self._connection._running:
+            await_(self._ended(self._connection.stop()))
+
+    def _interrupt(self) -> None:
+        if self._connection._connection is not None:
+            self._connection._connection.interrupt()
+
+    async def _ended(self, thread: asyncio.Future[Any]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.close_timeout):
+                await asyncio.shield(thread)
+
+
+def _close_in_thread(raw: Any) -> object:
+    if raw._connection is not None:
+        raw._connection.close()
+        raw._connection = None
+    return core._STOP_RUNNING_SENTINEL
 
 
 class _Compiler(NotingCompiler, SQLiteCompiler):
@@ -145,41 +168,16 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
     async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
         raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
-        raw._thread.start()
+        await raw
         try:
-            await _open(raw)
             for name, value in config.session_settings.items():
                 await raw.execute_fetchall(f"PRAGMA {name} = {_pragma(value)}")
             if config.init_command:
                 await raw.executescript(config.init_command)
         except BaseException:
-            _stop(raw)
+            raw.stop()
             raise
         return raw
-
-
-async def _open(raw: aiosqlite.Connection) -> None:
-    """Aiosqlite's ``_connect``; what it opened is noted in its thread, so that a cancelled caller closes it too."""
-
-    def connect() -> None:
-        raw._connection = raw._connector()
-
-    opened = asyncio.get_running_loop().create_future()
-    raw._tx.put_nowait((opened, connect))
-    await opened
-
-
-def _stop(raw: aiosqlite.Connection) -> None:
-    """Aiosqlite's ``stop`` without its future: the loop that it would be completed on may be closed by then."""
-    raw._running = False
-
-    def close() -> object:
-        if raw._connection is not None:
-            raw._connection.close()
-            raw._connection = None
-        return _STOP_RUNNING_SENTINEL
-
-    raw._tx.put_nowait((None, close))
 
 
 def _pragma(value: object) -> str:

@@ -49,7 +49,9 @@ class Draft:
         if seconds > 0:
             self.fields[field_name] = seconds
         else:
-            self.refuse(option, f"means no bound, and every wait here has one: give seconds, or {field_name} in ASYNC_DB")
+            self.refuse(
+                option, f"means no bound, and every wait here has one: give seconds, or {field_name} in ASYNC_DB"
+            )
 
     def close(self) -> None:
         """Raises one ``ConfigurationError`` for all that was refused."""

@@ -89,7 +89,9 @@ def _with_option_file(params: dict[str, Any], draft: Draft) -> dict[str, Any]:
 def _character_set(rest: dict[str, Any], draft: Draft) -> None:
     charset = str(rest.pop("charset", None) or "utf8mb4").lower()
     if charset not in {"utf8mb4", "utf8mb3", "utf8"}:
-        draft.refuse("charset", f"is {charset!r}, and only utf8mb4 is safe here: other character sets allow SQL injection")
+        draft.refuse(
+            "charset", f"is {charset!r}, and only utf8mb4 is safe here: other character sets allow SQL injection"
+        )
     if collation := rest.pop("collation", None):
         draft.session_settings["collation_connection"] = collation
 
@@ -103,7 +105,9 @@ def _tls(rest: dict[str, Any], draft: Draft) -> None:
             if value := given.pop(name, None):
                 draft.fields[f"tls_{name}"] = str(value)
         for name in given:
-            draft.refuse("ssl", f"has the key {name!r}: ca, cert and key are known; say how far to verify by 'ssl_mode'")
+            draft.refuse(
+                "ssl", f"has the key {name!r}: ca, cert and key are known; say how far to verify by 'ssl_mode'"
+            )
         if not files:
             draft.refuse("ssl", "is empty, which says nothing: remove it, or say 'ssl_mode': 'REQUIRED'")
     elif files not in (None, False, True):
@@ -111,8 +115,10 @@ def _tls(rest: dict[str, Any], draft: Draft) -> None:
     if mode in _TLS_MODES:
         draft.fields["tls"] = _TLS_MODES[mode]
     elif mode == "PREFERRED":
-        draft.refuse("ssl_mode", "is 'PREFERRED', which goes on in clear text where the server offers no TLS: "
-                     "use 'REQUIRED' or 'DISABLED'")
+        draft.refuse(
+            "ssl_mode",
+            "is 'PREFERRED', which goes on in clear text where the server offers no TLS: use 'REQUIRED' or 'DISABLED'",
+        )
     elif mode:
         draft.refuse("ssl_mode", f"must be one of {', '.join(_TLS_MODES)}")
     elif "tls_ca" in draft.fields:  # an authority is there to verify against

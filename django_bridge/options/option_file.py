@@ -5,8 +5,8 @@ Source: MySQL 8.4 Reference Manual, 6.2.2.2 "Using Option Files".
 
 from __future__ import annotations
 
-import os
 import re
+from pathlib import Path
 from typing import Any
 
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "r": "\r", "\\": "\\", "s": " "}
@@ -48,7 +48,7 @@ def read(path: str, group: str | None = None) -> dict[str, Any]:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with Path(path).expanduser().open(encoding="utf-8") as file:
             return [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as err:
         raise OptionFileError(f"cannot be read ({type(err).__name__})") from None

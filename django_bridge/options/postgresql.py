@@ -38,8 +38,18 @@ _MUST_BE_ABSENT = {
 }
 _POOL_FIELDS = {"max_size": "pool_size", "timeout": "pool_timeout", "max_lifetime": "pool_recycle"}
 _POOL_OF_THREADS = frozenset(
-    {"min_size", "max_idle", "max_waiting", "name", "num_workers", "reconnect_timeout", "reconnect_failed", "check",
-     "open", "close_returns"},
+    {
+        "min_size",
+        "max_idle",
+        "max_waiting",
+        "name",
+        "num_workers",
+        "reconnect_timeout",
+        "reconnect_failed",
+        "check",
+        "open",
+        "close_returns",
+    },
 )
 """Options of Django's own pool that say nothing of a connection."""
 
@@ -85,8 +95,11 @@ def _tls(rest: dict[str, Any], draft: Draft) -> None:
         if value := rest.pop(name, None):
             draft.fields[field] = str(value)
             if mode in (None, "prefer"):
-                draft.refuse(name, "needs 'sslmode': 'require', 'verify-ca' or 'verify-full': 'prefer' goes on in "
-                             "clear text where the server offers no TLS")
+                draft.refuse(
+                    name,
+                    "needs 'sslmode': 'require', 'verify-ca' or 'verify-full': 'prefer' goes on in "
+                    "clear text where the server offers no TLS",
+                )
     if mode in _TLS_MODES:
         draft.fields["tls"] = _TLS_MODES[mode]
     elif mode == "allow":
@@ -99,7 +112,9 @@ def _psycopg(wrapper: BaseDatabaseWrapper, rest: dict[str, Any], draft: Draft) -
     from django.db.backends.postgresql import base, psycopg_any
 
     if not psycopg_any.is_psycopg3:
-        draft.refuse("psycopg2", "is Django's driver here, and the async side needs psycopg 3: pip install 'psycopg[binary]'")
+        draft.refuse(
+            "psycopg2", "is Django's driver here, and the async side needs psycopg 3: pip install 'psycopg[binary]'"
+        )
         return
     ours = (None, base.Cursor, base.ServerBindingCursor)
     if rest.pop("cursor_factory", None) not in ours:
@@ -117,9 +132,10 @@ def _session(wrapper: BaseDatabaseWrapper, options: Mapping[str, Any], draft: Dr
     if role := options.get("assume_role"):
         draft.session_settings["role"] = role
     if (level := options.get("isolation_level")) is not None:
-        if (name := _ISOLATION_LEVELS.get(getattr(level, "value", level))) is None:
+        known = _ISOLATION_LEVELS.get(getattr(level, "value", level))
+        if known is None:
             raise ImproperlyConfigured("OPTIONS['isolation_level'] must be one of the psycopg.IsolationLevel values")
-        draft.fields["isolation_level"] = name
+        draft.fields["isolation_level"] = known
 
 
 def _pool(pool: Any, draft: Draft) -> None:
@@ -131,8 +147,10 @@ def _pool(pool: Any, draft: Draft) -> None:
             if value is not None:
                 draft.fields[_POOL_FIELDS[name]] = value
         elif name not in _POOL_OF_THREADS:
-            draft.refuse("pool", f"has {name!r}, which concerns psycopg_pool's own connections: "
-                         "use a connection_created receiver")
+            draft.refuse(
+                "pool",
+                f"has {name!r}, which concerns psycopg_pool's own connections: use a connection_created receiver",
+            )
     if pool.get("max_waiting"):
         draft.fields["max_waiting"] = pool["max_waiting"]
     if pool.get("min_size") and pool.get("max_size") is None:

@@ -142,7 +142,9 @@ def report_stock(
         outcomes = statuses(site, "/stock/async/")
     failed = sum(outcome != 200 for outcome in outcomes)
     with capsys.disabled():
-        print(f"\nstock endpoints after {fault.__name__}: {failed} of {REQUESTS} failed, {most()} server threads at once")
+        print(
+            f"\nstock endpoints after {fault.__name__}: {failed} of {REQUESTS} failed, {most()} server threads at once"
+        )
 
 
 def test_gone_away_is_what_a_pool_without_liveness_says(server: MariaDBServer) -> None:
@@ -154,6 +156,6 @@ def test_gone_away_is_what_a_pool_without_liveness_says(server: MariaDBServer) -
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     idle(server)
-    with pytest.raises(OperationalError, match="gone away|timeout"), engine.connect() as connection:
+    with pytest.raises(OperationalError, match=r"gone away|timeout"), engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     engine.dispose()

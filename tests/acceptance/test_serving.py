@@ -85,7 +85,12 @@ def connections(mariadb: MariaDBServer, name: str) -> int:
 
 @pytest.mark.parametrize(
     "more",
-    [("--workers", "2"), ("--reload", "--reload-dir", str(ATLAS / "atlas")), ("--lifespan", "off"), ("--loop", "uvloop")],
+    [
+        ("--workers", "2"),
+        ("--reload", "--reload-dir", str(ATLAS / "atlas")),
+        ("--lifespan", "off"),
+        ("--loop", "uvloop"),
+    ],
     ids=["workers", "reload", "no lifespan", "uvloop"],
 )
 def test_bridged_views_answer_and_the_end_leaves_no_connection(

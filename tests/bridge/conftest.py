@@ -14,9 +14,10 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.bridge.settings")
 django.setup()
 
-from asyncdb import registry
-from django.test import override_settings
-from sqlalchemy import make_url
+from django.test import override_settings  # noqa: E402
+from sqlalchemy import make_url  # noqa: E402
+
+from asyncdb import registry  # noqa: E402
 
 Project = Callable[..., None]
 

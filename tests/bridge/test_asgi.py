@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from sqlalchemy import literal, select
+
 from asyncdb import registry
 from django_bridge import asgi, database
-from sqlalchemy import literal, select
 
 NOBODY = {"HOST": "127.0.0.1", "PORT": 1, "USER": "app", "PASSWORD": "corr3ct-h0rse"}
 
@@ -22,7 +23,7 @@ class Server:
         self.to_say: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
         self.task = asyncio.create_task(self.application(scope, self.to_say.get, self.heard.put))
         return self
@@ -108,19 +109,44 @@ async def test_an_unreachable_server_that_is_required_fails_the_startup(
     assert str(NOBODY["PASSWORD"]) not in answer["message"]
 
 
+async def test_a_wrapper_that_cannot_ask_its_vault_is_a_warning(
+    application: Any, default: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def vault_is_away(self: Any) -> dict[str, Any]:
+        raise ConnectionError("corr3ct-h0rse")
+
+    monkeypatch.setattr("django.db.backends.mysql.base.DatabaseWrapper.get_connection_params", vault_is_away)
+    default("mysql", HOST="db")
+    async with Server(application) as server:
+        assert (await server.say("startup"))["type"] == "lifespan.startup.complete"
+        await server.say("shutdown")
+    assert "ConnectionError in its wrapper" in caplog.text
+    assert "corr3ct-h0rse" not in caplog.text
+
+
 async def test_a_server_that_says_nothing_delays_the_startup_by_its_bound_alone(
     application: Any, default: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(asgi, "STARTUP_TIMEOUT", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(0), "127.0.0.1", 0)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     try:
         port = silent.sockets[0].getsockname()[1]
         default("mysql", **{**NOBODY, "PORT": port})
         async with Server(application) as server:
             assert (await server.say("startup"))["type"] == "lifespan.startup.complete"
             await server.say("shutdown")
+            async with asyncio.timeout(5):
+                await left.wait()
     finally:
         silent.close()
+        await silent.wait_closed()
     assert "0.2 s" in caplog.text
 
 
@@ -132,8 +158,9 @@ async def test_a_shutdown_cuts_what_does_not_end(
         await server.say("startup")
         async with database().session() as db:
             await db.fetch_val(select(literal(1)))
-            await db.connection()
+            assert database().stats().checked_out == 1
             assert await server.say("shutdown") == {"type": "lifespan.shutdown.complete"}
+    assert "1 connections were still in use" in caplog.text
 
 
 async def test_lifespan_never_reaches_django_and_requests_do(sqlite: None) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import traceback
+from types import ModuleType
 from typing import Any
 
 import pytest
-from asyncdb.errors import ConfigurationError
 from django.conf import settings
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
+
+from asyncdb.errors import ConfigurationError
 from django_bridge.conf import aliases, bridge_for, config_for
 
 SECRET = "corr3ct-h0rse"
@@ -31,7 +34,8 @@ def test_async_db_sets_the_pool(default: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("pool_sise", "pool_size"), ("POOL_SIZE", "pool_size"), ("require_startup", "require_at_startup")]
+    ("key", "meant"),
+    [("pool_sise", "pool_size"), ("POOL_SIZE", "pool_size"), ("require_startup", "require_at_startup")],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_name(key: str, meant: str, default: Any) -> None:
     default("mysql", async_db={key: 3})
@@ -64,8 +68,15 @@ def test_an_async_db_of_another_shape_is_refused(wrong: Any, project: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pool_size": 0}, {"pool_size": "many"}, {"tls": "perhaps"}, {"session_settings": 5}, {"ignore_options": "ssl"},
-              {"require_at_startup": "yes"}],
+    "wrong",
+    [
+        {"pool_size": 0},
+        {"pool_size": "many"},
+        {"tls": "perhaps"},
+        {"session_settings": 5},
+        {"ignore_options": "ssl"},
+        {"require_at_startup": "yes"},
+    ],
 )
 def test_a_wrong_value_is_one_clear_error(wrong: dict[str, Any], default: Any) -> None:
     default("mysql", async_db=wrong)
@@ -141,12 +152,31 @@ class RotatingWrapper(PostgreSQL):
         return {**super().get_connection_params(), "password": f"token-{type(self).issued}"}
 
 
-def test_the_projects_own_wrapper_is_asked_anew(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django.db.backends.postgresql.base.DatabaseWrapper", RotatingWrapper)
+@pytest.fixture
+def rotating(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend of the project's own, as third parties write them: a package with a module ``base``."""
+    base = ModuleType("rotating_backend.base")
+    base.DatabaseWrapper = RotatingWrapper  # type: ignore[attr-defined]  # what makes it a backend
+    monkeypatch.setitem(sys.modules, "rotating_backend", ModuleType("rotating_backend"))
+    monkeypatch.setitem(sys.modules, "rotating_backend.base", base)
     monkeypatch.setattr(RotatingWrapper, "issued", 0)
-    project(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "books"}})
+    project(DATABASES={"default": {"ENGINE": "rotating_backend", "NAME": "books"}})
+
+
+def test_a_third_partys_backend_is_known_by_its_vendor(rotating: None) -> None:
+    assert config_for("default").family == "postgresql"
+
+
+def test_the_projects_own_wrapper_is_asked_anew(rotating: None) -> None:
     passwords = [config_for("default").password for _ in range(2)]
     assert [one.get_secret_value() for one in passwords if one] == ["token-1", "token-2"]
+
+
+def test_a_secret_among_the_drivers_options_is_in_no_repr(default: Any) -> None:
+    default("postgresql", OPTIONS={"sslpassword": SECRET, "scram_client_key": SECRET})
+    config = config_for("default")
+    assert config.driver_options["sslpassword"] == SECRET
+    assert SECRET not in f"{config!r} {config}"
 
 
 def test_asking_opens_no_connection_and_touches_none_of_djangos(default: Any) -> None:
@@ -159,7 +189,9 @@ def test_asking_opens_no_connection_and_touches_none_of_djangos(default: Any) ->
 
 
 @pytest.mark.parametrize("backend", ["mysql", "postgresql"])
-@pytest.mark.parametrize("wrong", [{}, {"OPTIONS": {"no_such": 1, "sslpassword": SECRET, "passwd": SECRET}}, {"PORT": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"OPTIONS": {"no_such": 1, "sslpassword": SECRET, "passwd": SECRET}}, {"PORT": "x"}]
+)
 def test_a_password_is_in_no_repr_error_or_log(
     backend: str, wrong: dict[str, Any], default: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncdb.errors import ConfigurationError
-from django_bridge.conf import config_for
 from MySQLdb.connections import Connection
 from MySQLdb.constants import CLIENT
+
+from asyncdb.errors import ConfigurationError
+from django_bridge.conf import config_for
 
 KEY = Path(__file__)  # any file that can be read
 
@@ -174,9 +175,15 @@ def test_databases_wins_over_the_option_file(default: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("[client]\nplugin-dir=/x\n", "'plugin-dir'"), ("!include /etc/x.cnf\n", "!include"), ("[client]\nport=x\n", "port")],
+    [
+        ("[client]\nplugin-dir=/x\n", "'plugin-dir'"),
+        ("!include /etc/x.cnf\n", "!include"),
+        ("[client]\nport=x\n", "port"),
+    ],
 )
-def test_an_option_file_that_cannot_be_honoured_is_refused(text: str, reason: str, default: Any, tmp_path: Path) -> None:
+def test_an_option_file_that_cannot_be_honoured_is_refused(
+    text: str, reason: str, default: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "my.cnf"
     file.write_text(text)
     default("mysql", OPTIONS={"read_default_file": str(file)})

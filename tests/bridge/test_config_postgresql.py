@@ -8,8 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from asyncdb.errors import ConfigurationError
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+from asyncdb.errors import ConfigurationError
 from django_bridge.conf import config_for
 from django_bridge.options.postgresql import PASSED_ON
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from asyncdb.errors import ConfigurationError
 from django_bridge.conf import config_for
 
@@ -21,9 +22,12 @@ HONOURED: dict[str, tuple[Any, dict[str, Any]]] = {
     "uri": (True, {}),
     "autocommit": (-1, {}),
     "transaction_mode": ("exclusive", {"driver_options": {"transaction_mode": "EXCLUSIVE"}}),
-    "init_command": ("PRAGMA synchronous=1;PRAGMA cache_size=9", {
-        "init_command": "PRAGMA synchronous=1; PRAGMA cache_size=9",
-    }),
+    "init_command": (
+        "PRAGMA synchronous=1;PRAGMA cache_size=9",
+        {
+            "init_command": "PRAGMA synchronous=1; PRAGMA cache_size=9",
+        },
+    ),
 }
 REFUSED: dict[str, Any] = {"factory": type("Other", (sqlite3.Connection,), {})}
 REFUSED_VALUES: list[tuple[str, Any, str]] = [

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from asyncdb import ConnectFailed
 from django.db import connection as django_default
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.utils import ProgrammingError
-from django_bridge import database
 from sqlalchemy import literal, make_url, select, text
+
+from asyncdb import ConnectFailed
+from django_bridge import database
+from django_bridge.conf import wrapper_for
 
 
 @contextmanager
@@ -46,7 +50,7 @@ async def test_the_signal_comes_once_per_physical_connection(bridged: Any) -> No
             await asyncio.gather(work(), work())
     assert len(seen) == 2
     for sender, connection in seen:
-        assert sender is type(connections["default"]) or sender.vendor == connection.vendor
+        assert sender is type(wrapper_for("default"))
         assert isinstance(connection, sender)
         assert type(connection) is not sender
         assert connection.alias == "default"
@@ -87,11 +91,39 @@ async def test_a_receiver_that_fails_is_named(bridged: Any) -> None:
     def spoilt_receiver(**_: Any) -> None:
         raise LookupError("with a secret in it")
 
-    with receiver(spoilt_receiver), pytest.raises(ConnectFailed, match=r"'default'.*spoilt_receiver.*LookupError") as caught:
+    with (
+        receiver(spoilt_receiver),
+        pytest.raises(ConnectFailed, match=r"'default'.*spoilt_receiver.*LookupError") as caught,
+    ):
         await database().fetch_val(text("SELECT 1"))
     assert "secret" not in str(caught.value)
     assert await database().fetch_val(text("SELECT 1")) == 1
     assert database().stats().checked_out == 0
+
+
+async def test_a_connection_whose_receiver_failed_is_closed_at_once(bridged: Any, family: str) -> None:
+    kept: list[Any] = []
+
+    def spoilt_receiver(connection: Any, **_: Any) -> None:
+        kept.append(connection.connection)
+        raise LookupError
+
+    with receiver(spoilt_receiver), pytest.raises(ConnectFailed):
+        await database().fetch_val(text("SELECT 1"))
+    if family == "postgresql":
+        assert kept[0].closed
+    elif family == "sqlite":
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            kept[0]._real.cursor()
+    else:
+        assert not kept[0].driver_connection.connected
+
+
+async def test_an_async_receiver_is_told_to_be_sync(bridged: Any) -> None:
+    async def waits(**_: Any) -> None: ...
+
+    with receiver(waits), pytest.raises(ConnectFailed, match="make it a sync function"):
+        await database().fetch_val(text("SELECT 1"))
 
 
 async def test_an_sql_error_in_a_receiver_is_djangos(bridged: Any) -> None:
@@ -151,6 +183,13 @@ async def test_sqlite_has_djangos_functions(bridged: Any) -> None:
     assert await db.fetch_val(text("SELECT 'Momo' REGEXP '^M'")) == 1
     assert await db.fetch_val(text("SELECT FLOOR(NULL)")) is None  # SQLAlchemy's own floor() fails here
     assert await db.fetch_val(text("SELECT FLOOR(-2.5)")) == -3.0
+
+
+@pytest.mark.families("sqlite")
+async def test_a_spatialite_that_is_missing_is_named(bridged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SQLite, "lib_spatialite_paths", ["/nonexistent/mod_spatialite"], raising=False)
+    with pytest.raises(ConnectFailed, match=r"'default'.*tried /nonexistent/mod_spatialite.*SPATIALITE_LIBRARY_PATH"):
+        await database().fetch_val(text("SELECT 1"))
 
 
 @pytest.mark.families("sqlite")

@@ -14,7 +14,11 @@ ROOT = Path(django_bridge.__file__).parents[1]
 def python(code: str, *, path: list[Path]) -> subprocess.CompletedProcess[str]:
     first = "import sys; sys.path[:0] = " + repr([str(one) for one in path])
     return subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", f"{first}\n{code}"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-W", "error", "-c", f"{first}\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

@@ -7,11 +7,12 @@ import inspect
 from typing import Any
 
 import pytest
-from asyncdb import ConfigurationError, NoEventLoop, Session, UncommittedWrites, registry
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
-from django_bridge import atomic, database, session, with_session
 from sqlalchemy import literal, select, text
+
+from asyncdb import ConfigurationError, NoEventLoop, Session, UncommittedWrites, registry
+from django_bridge import atomic, database, session, with_session
 
 CREATE = "CREATE TABLE visit (number INTEGER)"
 INSERT = "INSERT INTO visit VALUES (1)"
@@ -85,11 +86,12 @@ async def test_using_and_model_together_are_refused() -> None:
 
 
 async def test_an_unknown_alias_is_refused_with_the_nearest_name(two: Any) -> None:
-    for misuse in (database, session, lambda alias: atomic(alias).__aenter__()):
-        with pytest.raises(ConfigurationError, match=r"'othre'.*did you mean 'other'\?"):
-            result = misuse("othre")
-            if inspect.isawaitable(result):
-                await result
+    expected = r"'othre'.*did you mean 'other'\?"
+    for misuse in (database, session):
+        with pytest.raises(ConfigurationError, match=expected):
+            misuse("othre")
+    with pytest.raises(ConfigurationError, match=expected):
+        await atomic("othre").__aenter__()
 
 
 async def test_with_session_passes_the_session_as_db(two: Any) -> None:
@@ -121,13 +123,17 @@ def test_with_session_refuses_a_function_without_db() -> None:
         with_session(view)
 
 
+async def visit_and_fail() -> None:
+    async with atomic() as db:
+        await db.execute(text(INSERT))
+        raise LookupError
+
+
 async def test_atomic_commits_and_rolls_back(two: Any) -> None:
     async with atomic() as db:
         await db.execute(text(INSERT))
     with pytest.raises(LookupError):
-        async with atomic() as db:
-            await db.execute(text(INSERT))
-            raise LookupError
+        await visit_and_fail()
     assert await visits() == 1
 
 
@@ -135,9 +141,7 @@ async def test_a_nested_atomic_is_a_savepoint(two: Any) -> None:
     async with atomic() as outer:
         await outer.execute(text(INSERT))
         with pytest.raises(LookupError):
-            async with atomic() as inner:
-                await inner.execute(text(INSERT))
-                raise LookupError
+            await visit_and_fail()
     assert await visits() == 1
 
 
@@ -187,8 +191,11 @@ class _View:
 @pytest.mark.parametrize("decorator", [with_session, with_session(), atomic, atomic("other"), atomic(durable=True)])
 @pytest.mark.parametrize(
     ("function", "reason"),
-    [(_sync_view, r"_sync_view is a sync function"), (_generator, r"_generator is an async generator"),
-     (_View, r"_View is a class")],
+    [
+        (_sync_view, r"_sync_view is a sync function"),
+        (_generator, r"_generator is an async generator"),
+        (_View, r"_View is a class"),
+    ],
 )
 def test_what_is_not_an_async_function_is_refused_by_name(decorator: Any, function: Any, reason: str) -> None:
     with pytest.raises(TypeError, match=reason):
