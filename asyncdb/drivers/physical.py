@@ -128,22 +128,28 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await work
-        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit)
+        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit, "read_timeout")
         try:
             return await work
         finally:
             watchdog.cancel()
 
-    def _give_up(self, limit: float) -> None:
-        self.doom = f"no reply within {limit:g} s (read_timeout)"
+    def _give_up(self, limit: float, option: str) -> None:
+        self.doom = f"no reply within {limit:g} s ({option})"
         self.abort()
 
     def ping_within(self, seconds: float) -> None:
         """Pings; raises ``TimeoutError`` or the driver's error if no answer comes in time. For the pool's checkout."""
 
         async def ping() -> None:
-            async with asyncio.timeout(seconds):
+            # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
+            watchdog = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds, "ping_timeout")
+            try:
                 await self.probe()
+            finally:
+                watchdog.cancel()
+            if self.doom is not None:
+                raise TimeoutError(self.doom)
 
         await_(ping())
 
