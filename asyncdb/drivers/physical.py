@@ -180,6 +180,8 @@ class PhysicalConnection(_Connection):
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
+        if self.begun is Begun.SENT and not self.server_in_transaction:
+            self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
