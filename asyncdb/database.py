@@ -160,8 +160,7 @@ class Database(Fetching):
         session = _OneStatement(self.engine)
         try:
             yield session
-            if session.has_uncommitted_writes:
-                await session.commit()
+            await session.commit()  # whatever it was: SELECT may call a function that writes
         finally:
             await session.close()
 
