@@ -252,6 +252,8 @@ class RowStream(Generic[T]):
         batch: int,
         options: Mapping[str, Any],
     ) -> None:
+        if batch < 1:
+            raise ValueError(f"a stream's batch is at least 1 row, not {batch}")
         self._open_session = open_session
         self._statement = statement
         self._params = params
