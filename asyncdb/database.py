@@ -78,13 +78,12 @@ class Database(Fetching):
         - **errors**: ``DatabaseClosed``; ``NoEventLoop`` where no asyncio loop runs, or another than at first use;
           ``DriverNotInstalled``.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        loop = _running_loop()
+        if loop is None:
             raise NoEventLoop(
                 f"database {self.config.alias!r} needs a running asyncio event loop, and none runs here "
                 "(trio is not supported)",
-            ) from None
+            )
         if self._engine is not None and self._loop is loop:
             return self._engine
         if self.closed:
@@ -201,9 +200,25 @@ class Database(Fetching):
             self._engine = None
 
     def abandon(self) -> None:
-        """Closes the sockets without waiting, for a loop that runs no more."""
+        """Closes the sockets without waiting; for a loop that runs no more, or from another thread than its."""
         self.closed = True
-        if self._engine is not None:
-            pool_of(self._engine).abandon()
-            dialect_of(self._engine).release()
-            self._engine = None
+        engine, loop = self._engine, self._loop
+        self._engine = None
+        if engine is None or loop is None:
+            return
+        if loop.is_running() and loop is not _running_loop():
+            loop.call_soon_threadsafe(_abandon, engine)
+        else:
+            _abandon(engine)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _abandon(engine: AsyncEngine) -> None:
+    pool_of(engine).abandon()
+    dialect_of(engine).release()

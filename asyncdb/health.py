@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .config import DatabaseConfig
-from .drivers.physical import physical
+from .drivers.physical import PhysicalConnection, physical
 from .errors import AsyncDBError
 
 
@@ -34,16 +34,23 @@ async def check(engine: AsyncEngine, config: DatabaseConfig, *, timeout: float) 
     """Checks a connection out, pings, and gives it back, in at most ``timeout`` seconds; never raises."""
     try:
         async with asyncio.timeout(timeout), engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            begun = time.perf_counter()
-            await physical(raw).probe()
-            ping_ms = (time.perf_counter() - begun) * 1000
+            ping_ms = await _ping_ms(physical(await connection.get_raw_connection()))
             return Health(config.alias, ok=True, ping_ms=round(ping_ms, 3), server=_server(engine))
     except TimeoutError:
         return Health(config.alias, ok=False, error=f"no answer within {timeout:g} s")
     except (AsyncDBError, SQLAlchemyError, OSError) as err:
         message = str(err) if isinstance(err, AsyncDBError) else type(err).__name__
         return Health(config.alias, ok=False, error=message)
+
+
+async def _ping_ms(link: PhysicalConnection) -> float:
+    begun = time.perf_counter()
+    try:
+        await link.probe()
+    except BaseException:
+        link.doom = "no answer to a ping"  # its reply may still come: nobody must take it for another's
+        raise
+    return (time.perf_counter() - begun) * 1000
 
 
 def _server(engine: AsyncEngine) -> str:

@@ -60,7 +60,9 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
-        self._socket_look = SocketLook(self._connection._transport.get_extra_info("socket").fileno())
+        # Kept here, for asyncmy forgets it when a cancelled read made it close, and a close may wait for ever.
+        self._transport = self._connection._transport
+        self._socket_look = SocketLook(self._transport.get_extra_info("socket").fileno())
 
     @property
     def server_in_transaction(self) -> bool:
@@ -90,26 +92,20 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
     def abort(self) -> None:
-        transport = self._connection._transport
-        if transport is None:
-            return
         try:
-            transport.abort()
+            self._transport.abort()
         except RuntimeError:  # its loop is closed
-            shut_down(transport.get_extra_info("socket").fileno())
+            shut_down(self._transport.get_extra_info("socket").fileno())
 
     def terminate(self) -> None:
         """Closes without waiting: a goodbye where the stream is whole, then the socket; by force in the end."""
         raw = self._connection
-        transport = raw._transport
-        if transport is None:
-            return
         if self.doom is not None or raw._stream_broken:
-            transport.abort()
+            self._transport.abort()
         else:
-            transport.write(_COM_QUIT)
-            transport.close()
-            raw._loop.call_later(self.config.close_timeout, transport.abort)
+            self._transport.write(_COM_QUIT)
+            self._transport.close()
+            raw._loop.call_later(self.config.close_timeout, self._transport.abort)
         raw.close()
 
     def close(self) -> None:

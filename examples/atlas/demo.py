@@ -226,8 +226,8 @@ def keep_serving(server: Server) -> None:
 
     - **errors**: ``SiteError`` when uvicorn ends by itself.
     """
-    say(f"serving on {server.url}/ until Ctrl-C")
     try:
+        say(f"serving on {server.url}/ until Ctrl-C")
         code = server.process.wait()
     except KeyboardInterrupt:
         say("stopping")

@@ -1,0 +1,1 @@
+"""What each way to the same rows costs: ``python -m benchmarks`` (docs/benchmarks.md)."""

@@ -1,0 +1,26 @@
+"""Every path. A further one is one more file here, and one more line below."""
+
+from __future__ import annotations
+
+from .base import Path
+from .django_orm import DjangoORM
+from .our_atomic import OurAtomic
+from .our_session import OurSession
+from .our_verbs import OurVerbs
+from .raw_asyncmy import RawAsyncmy
+from .raw_psycopg import RawPsycopg
+from .stock_core import StockCore
+from .stock_session import StockSession, StockSessionWithoutPing
+
+# The first of a family is its unit.
+PATHS: tuple[type[Path], ...] = (
+    RawAsyncmy,
+    RawPsycopg,
+    StockCore,
+    StockSession,
+    StockSessionWithoutPing,
+    DjangoORM,
+    OurVerbs,
+    OurSession,
+    OurAtomic,
+)
