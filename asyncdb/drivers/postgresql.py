@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3.
 
-Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``) and SQLAlchemy 2.1.9
-(``dialects/postgresql/psycopg.py``).
+Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``) and
+SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 """
 
 from __future__ import annotations
