@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select
 
 from asyncdb import Database, DatabaseConfig
 from asyncdb.testing import DatabaseServer, Proxy
-from sqlalchemy import insert, select
 from tests.tables import Author, Book, create_tables
 
 TITLES = ("Momo", "Die unendliche Geschichte", "Jim Knopf")
@@ -51,7 +51,7 @@ def _options(config: DatabaseConfig) -> dict[str, Any]:
 
 @pytest.fixture
 def open_transactions(server: DatabaseServer | None, database_name: str) -> Callable[[], int]:
-    """How many transactions are open on the server in the test's database; always 0 for SQLite, which is asked otherwise."""
+    """How many transactions are open on the server in the test's database; always 0 for SQLite."""
 
     def count() -> int:
         if server is None:

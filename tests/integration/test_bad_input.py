@@ -1,4 +1,5 @@
 """What goes wrong at the edge of the pool: a clear error each, and the pool whole afterwards."""
+# ruff: noqa: ASYNC110  (the pool's state has no event to wait for; pytest's time limit is the bound)
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as SqlalchemyTimeoutError
 
 from asyncdb import ConnectFailed, Database, DatabaseClosed, DatabaseConfig, PoolOverloaded, PoolTimeout
 from asyncdb.testing import DatabaseServer, Proxy, free_port
-from sqlalchemy import insert, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, TimeoutError as SqlalchemyTimeoutError
 from tests.tables import Book
 
 # Two seconds: MariaDB and MySQL let a statement run on whose client is gone.
@@ -39,8 +41,12 @@ async def _opened(config: DatabaseConfig) -> AsyncIterator[Database]:
 @SERVERS
 async def test_a_refused_port_is_a_clear_error(server: DatabaseServer) -> None:
     port = free_port()
-    async with _opened(DatabaseConfig.of(family=server.family, alias="reports", host="127.0.0.1", port=port)) as database:
-        with pytest.raises(ConnectFailed, match=rf"cannot connect to 'reports' \(\w+ at 127\.0\.0\.1:{port}\)") as caught:
+    async with _opened(
+        DatabaseConfig.of(family=server.family, alias="reports", host="127.0.0.1", port=port)
+    ) as database:
+        with pytest.raises(
+            ConnectFailed, match=rf"cannot connect to 'reports' \(\w+ at 127\.0\.0\.1:{port}\)"
+        ) as caught:
             await database.fetch_val(select(1))
         assert isinstance(caught.value, OperationalError)
         assert caught.value.__cause__ is caught.value.orig is not None
@@ -209,7 +215,7 @@ async def test_after_close_every_verb_is_refused(database_config: DatabaseConfig
         lambda: database.fetch_all(select(1)),
         lambda: database.execute(select(1)),
         lambda: database.session().__aenter__(),
-        lambda: database.health(),
+        database.health,
     ):
         with pytest.raises(DatabaseClosed, match="'default' is closed"):
             await work()
@@ -329,8 +335,7 @@ async def test_cancelled_during_a_statement_drops_the_connection(
 
 def _is_sleeping(server: DatabaseServer, name: str) -> bool:
     return any(
-        connection.command in ("Query", "active") and connection.database == name
-        for connection in server.connections()
+        connection.command in ("Query", "active") and connection.database == name for connection in server.connections()
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from asyncdb import ConfigurationError, ConnectFailed, Database, DatabaseConfig
 from asyncdb.testing import DatabaseServer, MariaDBServer, PostgreSQLServer, PrivateServer
-from sqlalchemy import select, text
 
 
 @asynccontextmanager
@@ -45,9 +45,7 @@ def asyncio_stack() -> Any:
 
 @pytest.mark.families("mariadb", "postgresql", "sqlite")
 @pytest.mark.parametrize("name", ["no_such_option", "local_infile", "autocommit", "cursor_factory", "password"])
-async def test_a_driver_option_that_cannot_be_honoured_is_refused_by_name(
-    server_url: str, name: str
-) -> None:
+async def test_a_driver_option_that_cannot_be_honoured_is_refused_by_name(server_url: str, name: str) -> None:
     config = DatabaseConfig.from_url(server_url, alias="reports", driver_options={name: "x"})
     async with _opened(config) as database:
         with pytest.raises(ConfigurationError, match=rf"'reports'.*{name}"):
@@ -331,9 +329,7 @@ async def test_a_certificate_file_that_is_not_there_is_named(tls_servers: Any, f
 
 
 def _everything(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)) + "".join(
-        repr(part) + str(part) for part in _chain(error)
-    )
+    return "".join(traceback.format_exception(error)) + "".join(repr(part) + str(part) for part in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -381,6 +377,7 @@ async def test_no_log_and_no_error_shows_the_password(
 async def test_no_error_of_the_server_shows_a_parameter(books: Database, caplog: pytest.LogCaptureFixture) -> None:
     from sqlalchemy import insert
     from sqlalchemy.exc import IntegrityError
+
     from tests.tables import Book
 
     for name in ("asyncdb", "sqlalchemy.engine", "sqlalchemy.pool"):  # aiosqlite's own logger shows them at DEBUG
@@ -389,5 +386,3 @@ async def test_no_error_of_the_server_shows_a_parameter(books: Database, caplog:
         await books.execute(insert(Book).values(id=1, title="s3cr3t-title"))
     assert "s3cr3t-title" not in str(caught.value)
     assert "s3cr3t-title" not in caplog.text
-
-

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from asyncdb import Database, DatabaseConfig, NoEventLoop, registry
 from asyncdb.errors import DatabaseClosed
 from asyncdb.testing import DatabaseServer
-from sqlalchemy import select, text
 
 CONNECTION_ID = {"mysql": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
 

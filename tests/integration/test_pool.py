@@ -1,4 +1,5 @@
 """The pool's policy: order, liveness, lifetime, bounds, statistics."""
+# ruff: noqa: ASYNC110  (the pool's state has no event to wait for; pytest's time limit is the bound)
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import event, literal, select, text
+from sqlalchemy.exc import DBAPIError
 
 from asyncdb import Database, DatabaseConfig, PoolStats
 from asyncdb.testing import DatabaseServer, MariaDBServer, PostgreSQLServer, Proxy
-from sqlalchemy import event, literal, select, text
-from sqlalchemy.exc import DBAPIError
 
 SERVERS = pytest.mark.families("mariadb", "postgresql", "mysql")
 Eventually = Callable[..., Awaitable[None]]
@@ -40,9 +41,7 @@ async def _id(db: Any) -> int:
                 return await _id(session)
         raw = await (await db.connection()).get_raw_connection()
         return id(raw.driver_connection)
-    value: int = await db.fetch_val(
-        text("SELECT CONNECTION_ID()" if family == "mysql" else "SELECT pg_backend_pid()")
-    )
+    value: int = await db.fetch_val(text("SELECT CONNECTION_ID()" if family == "mysql" else "SELECT pg_backend_pid()"))
     return value
 
 
@@ -117,7 +116,7 @@ async def test_a_users_own_pool_listeners_are_honoured(database_config: Database
     heard: list[str] = []
     pool = database.engine.sync_engine.pool
     for name in ("connect", "first_connect", "checkout", "checkin", "close", "reset"):
-        event.listen(pool, name, lambda *args, name=name, **kw: heard.append(name))
+        event.listen(pool, name, lambda *_, name=name, **__: heard.append(name))
     await database.fetch_val(select(1))
     await database.fetch_val(select(1))
     assert [name for name in heard if name in ("connect", "checkout", "checkin")] == [
@@ -305,7 +304,7 @@ async def test_lifetimes_lie_in_the_last_tenth_and_differ(database: Database) ->
 @pytest.mark.config(pool_recycle=-1)
 async def test_without_pool_recycle_the_servers_own_limit_holds(database: Database, family: str) -> None:
     await database.fetch_val(select(1))
-    [record] = database.engine.sync_engine.pool._records  # type: ignore[attr-defined]
+    (record,) = database.engine.sync_engine.pool._records  # type: ignore[attr-defined]
     lifetime = record.info["asyncdb.expires"] - time.monotonic()
     if family in ("mariadb", "mysql"):
         assert 0.8 * 28800 < lifetime <= 28800
@@ -450,7 +449,7 @@ async def test_a_storm_with_cancellations_gives_nobody_anothers_reply(
                     await db.execute(text("SELECT 'other'"))
                     found = await db.fetch_val(select(literal(mine)))
             else:
-                found = [row async for row in database.stream(select(literal(mine)), into=str)][0]
+                (found,) = [row async for row in database.stream(select(literal(mine)), into=str)]
             right, wrong = right + (found == mine), wrong + (found != mine)
 
     tasks = [asyncio.create_task(caller(f"task{number}")) for number in range(300)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
-
-from asyncdb import Database, DatabaseConfig, TransactionPoisoned
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
+
+from asyncdb import Database, DatabaseConfig, TransactionPoisoned
 from tests.tables import Book, create_tables
 
 
@@ -18,7 +19,7 @@ class Boom(Exception):
     pass
 
 
-# A program is a list of steps: a number writes a row, True registers a hook, a pair is a nested block and how it ends.
+# A program is a list of blocks; a block has a kind, an ending, and steps: writes, hooks, and nested blocks.
 steps = st.deferred(lambda: st.lists(st.one_of(st.just("write"), st.just("hook"), block), max_size=4))
 block = st.tuples(st.sampled_from(["atomic", "joined"]), st.sampled_from(["ends", "raises"]), steps)
 programs = st.lists(st.tuples(st.just("atomic"), st.sampled_from(["ends", "raises"]), steps), min_size=1, max_size=3)
@@ -86,10 +87,8 @@ async def _run(database: Database, program: Any, numbers: Any, hooks: list[int])
                 raise Boom
 
     for kind, ending, body in program:
-        try:
+        with contextlib.suppress(Boom, TransactionPoisoned):
             await run_block(kind, ending, body)
-        except (Boom, TransactionPoisoned):
-            pass
 
 
 def _check(url: str, program: Any) -> None:

@@ -9,13 +9,13 @@ import json
 from typing import Annotated, Any, NamedTuple
 
 import pytest
-
-from asyncdb import Database, ManyRows, NoRow, RowShape
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from sqlalchemy import func, literal, select, text
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
-from tests.tables import Author, Book
 from typing_extensions import TypedDict  # typing.TypedDict is refused by pydantic before Python 3.12
+
+from asyncdb import Database, ManyRows, NoRow, RowShape
+from tests.tables import Author, Book
 
 BOOKS = select(Book.id, Book.title).order_by(Book.id)
 
@@ -230,7 +230,6 @@ async def test_a_scalar_of_two_columns_is_refused_with_their_names(books: Databa
 
 
 async def test_a_validators_own_message_may_not_show_the_value(books: Database) -> None:
-    """A pydantic message can carry the input (``Input should be 'a' or 'b'`` does not; a validator of one's own may)."""
     from typing import Literal
 
     class Choice(BaseModel):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-
-from asyncdb import Database, Session, TransactionMisuse, UncommittedWrites
 from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from asyncdb import Database, Session, TransactionMisuse, UncommittedWrites
 from tests.tables import Author, Book
 
 
@@ -93,8 +93,8 @@ async def test_a_write_in_sql_with_a_returning_clause_is_told(books: Database) -
 async def test_a_write_that_was_streamed_is_told(books: Database) -> None:
     with pytest.raises(UncommittedWrites):
         async with books.session() as db:
-            async with db.stream(insert(Book).values(id=9, title="x").returning(Book.id)) as rows:
-                assert [row async for row in rows] == [(9,)]
+            rows = db.stream(insert(Book).values(id=9, title="x").returning(Book.id))
+            assert [row async for row in rows] == [(9,)]
 
 
 async def test_committed_writes_are_no_error(books: Database) -> None:

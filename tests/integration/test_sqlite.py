@@ -1,4 +1,5 @@
 """SQLite: a file, memory, WAL, locks."""
+# ruff: noqa: ASYNC110  (the pool's state has no event to wait for; pytest's time limit is the bound)
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from asyncdb import Database, DatabaseConfig
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
+
+from asyncdb import Database, DatabaseConfig
 from tests.tables import Book, create_tables
 
 pytestmark = pytest.mark.usefixtures("_sqlite_is_chosen")
@@ -181,21 +182,21 @@ async def test_a_session_that_writes_begins_immediately_and_one_that_reads_locks
             await database.execute(_row(1))
         async with database.session() as writer:
             await writer.execute(_row(2))
-            with sqlite3.connect(file, timeout=0, isolation_level=None) as other:
-                with pytest.raises(sqlite3.OperationalError, match="locked"):
-                    other.execute("BEGIN IMMEDIATE")
+            other = sqlite3.connect(file, timeout=0, isolation_level=None)
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
             other.close()
             await writer.commit()
 
 
 async def test_transaction_mode_deferred_is_honoured(file: Path) -> None:
-    async with _opened(file, driver_options={"transaction_mode": "DEFERRED"}, busy_timeout=0.2) as database:
-        async with database.atomic() as db:
-            await db.fetch_all(select(Book.id))
-            with sqlite3.connect(file, timeout=0, isolation_level=None) as other:
-                other.execute("BEGIN IMMEDIATE")  # a deferred block that only read holds no write lock
-                other.execute("ROLLBACK")
-            other.close()
+    options = {"transaction_mode": "DEFERRED"}
+    async with _opened(file, driver_options=options, busy_timeout=0.2) as database, database.atomic() as db:
+        await db.fetch_all(select(Book.id))
+        other = sqlite3.connect(file, timeout=0, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # a deferred block that only read holds no write lock
+        other.execute("ROLLBACK")
+        other.close()
 
 
 async def test_read_only_blocks_do_not_wait_for_the_writer(file: Path) -> None:

@@ -6,12 +6,12 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 
 import pytest
-
-from asyncdb import Database, DatabaseConfig
-from asyncdb.testing import Proxy
 from pydantic import BaseModel
 from sqlalchemy import TextClause, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncResult
+
+from asyncdb import Database, DatabaseConfig
+from asyncdb.testing import Proxy
 from tests.tables import Book
 
 NUMBERS = {
@@ -65,7 +65,7 @@ async def test_an_error_in_the_loop_leaves_the_pool_whole(books: Database) -> No
     with pytest.raises(ZeroDivisionError):
         async with books.stream(_numbers(books, 20000), batch=10) as rows:
             async for row in rows:
-                row.id / 0  # noqa: B018
+                row.id / 0
     assert books.stats().checked_out == 0
     assert await books.fetch_val(select(Book.title).where(Book.id == 1)) == "Momo"
 

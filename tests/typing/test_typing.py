@@ -24,6 +24,10 @@ def _mypy(path: Path, cache: Path) -> str:
 def test_the_verbs_have_the_types_that_they_should(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     # The positive control: the checker does look.
-    wrong.write_text(re.sub(r"into=BookOut\), list\[BookOut\]\)", "into=BookOut), list[int])", (HERE / "verbs.py").read_text(), count=1))
+    wrong.write_text(
+        re.sub(
+            r"into=BookOut\), list\[BookOut\]\)", "into=BookOut), list[int])", (HERE / "verbs.py").read_text(), count=1
+        )
+    )
     assert "Success: no issues found" in _mypy(HERE / "verbs.py", tmp_path / "cache")
     assert 'Expression is of type "list[BookOut]", not "list[int]"' in _mypy(wrong, tmp_path / "cache")

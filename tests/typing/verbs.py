@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from asyncdb import Database, RowStream, Session
 from pydantic import BaseModel
 from sqlalchemy import Row, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
+
+from asyncdb import Database, RowStream, Session
 from tests.tables import Book
 
 

@@ -6,9 +6,9 @@ import pickle
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from asyncdb import ConfigurationError, DatabaseConfig
-from pydantic import ValidationError
 
 SECRET = "hunter2-s3cr3t"
 

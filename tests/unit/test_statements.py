@@ -5,12 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from asyncdb.drivers import mysql, postgresql, sqlite
-from asyncdb.drivers.statements import Kind, kind_of, kind_of_text
 from sqlalchemy import (
-    Column, Integer, MetaData, Sequence, String, Table, case, cast, column, delete, exists, func, insert, lambda_stmt,
-    literal, literal_column, or_, select, text, union_all, update, values,
+    Column,
+    Integer,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    case,
+    cast,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    lambda_stmt,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+    values,
 )  # fmt: skip
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -18,6 +35,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import joinedload
 from sqlalchemy.schema import CreateTable, DropTable
 from sqlalchemy.sql.elements import ColumnElement
+
+from asyncdb.drivers import mysql, postgresql, sqlite
+from asyncdb.drivers.statements import Kind, kind_of, kind_of_text
 from tests.tables import Author, Book
 
 DIALECTS = {"mysql": mysql.Dialect, "postgresql": postgresql.Dialect, "sqlite": sqlite.Dialect}

@@ -83,7 +83,7 @@ def test_a_private_name_of_others_is_there(path: str) -> None:
 
 
 def test_the_canary_can_die() -> None:
-    with pytest.raises(AssertionError, match="QueuePool._do_nothing is gone"):
+    with pytest.raises(AssertionError, match=r"QueuePool\._do_nothing is gone"):
         _find("sqlalchemy.pool.impl:QueuePool._do_nothing")
 
 
