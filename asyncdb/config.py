@@ -36,7 +36,7 @@ class DatabaseConfig(BaseModel):
     - **errors**: ``ConfigurationError``, from :meth:`of` and :meth:`from_url`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     alias: str = "default"
     family: Family
@@ -156,8 +156,12 @@ class DatabaseConfig(BaseModel):
                 raise ValueError("a SQLite database needs a file name or ':memory:'")
             if self.host or self.port or self.user or self.password or self.unix_socket or self.tls:
                 raise ValueError("SQLite takes no host, port, unix_socket, user, password or tls")
+            if self.isolation_level not in (None, "SERIALIZABLE"):
+                raise ValueError("isolation_level: each transaction of SQLite is SERIALIZABLE")
         elif self.host and self.unix_socket:
             raise ValueError("give host or unix_socket, not both")
+        elif "busy_timeout" in self.model_fields_set:
+            raise ValueError("busy_timeout is SQLite's alone: use session_settings (lock_wait_timeout, lock_timeout)")
         return self
 
     @property

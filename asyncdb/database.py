@@ -32,8 +32,8 @@ class _OneStatement(Session):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if exc is None and self.has_uncommitted_writes:
-                await self.commit()
+            if exc is None and not self.closes_without_a_word:
+                await self.commit()  # whatever it was: a SELECT may call a function that writes
         finally:
             await self.close()
 

@@ -41,6 +41,15 @@ class Fetching:
             result = await session.execute(statement, params)
             return result.all()
 
+    async def _one_row(self, statement: Executable, params: Params) -> Sequence[Row[Any]]:
+        """The only row, or no row."""
+        rows = await self._all(statement, params)
+        if len(rows) > 1:
+            raise ManyRows(
+                f"one row was asked for and {len(rows)} were found: narrow the statement, or use fetch_all()"
+            )
+        return rows
+
     @overload
     async def fetch_all(
         self,
@@ -101,10 +110,10 @@ class Fetching:
 
         - **errors**: ``NoRow``, ``ManyRows``; else as :meth:`fetch_all`.
         """
-        found = await self.fetch_one_or_none(statement, params, into=into)
-        if found is None:
+        rows = await self._one_row(statement, params)
+        if not rows:
             raise NoRow("one row was asked for and none was found: use fetch_one_or_none() if that may be")
-        return found
+        return rows[0] if into is None else convert(rows, into)[0]
 
     @overload
     async def fetch_one_or_none(
@@ -137,11 +146,7 @@ class Fetching:
 
         - **errors**: ``ManyRows``; else as :meth:`fetch_all`.
         """
-        rows = await self._all(statement, params)
-        if len(rows) > 1:
-            raise ManyRows(
-                f"one row was asked for and {len(rows)} were found: narrow the statement, or use fetch_all()"
-            )
+        rows = await self._one_row(statement, params)
         if not rows:
             return None
         return rows[0] if into is None else convert(rows, into)[0]
@@ -247,6 +252,8 @@ class RowStream(Generic[T]):
         batch: int,
         options: Mapping[str, Any],
     ) -> None:
+        if batch < 1:
+            raise ValueError(f"a stream's batch is at least 1 row, not {batch}")
         self._open_session = open_session
         self._statement = statement
         self._params = params

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import sqlalchemy
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import Row
+from typing_extensions import is_typeddict  # knows its own TypedDict, the one that pydantic takes before Python 3.12
 
 from .errors import RowShape
 
@@ -45,7 +46,7 @@ def _converter(into: Any) -> Callable[[Rows], list[Any]]:
     adapter = TypeAdapter(list[into])
     if isinstance(origin, type) and issubclass(origin, BaseModel):
         return lambda rows: adapter.validate_python(_objects(rows), from_attributes=True)
-    if dataclasses.is_dataclass(origin) or typing.is_typeddict(origin):
+    if dataclasses.is_dataclass(origin) or is_typeddict(origin):
         return lambda rows: adapter.validate_python(_dicts(rows))
     if isinstance(origin, type) and issubclass(origin, tuple):
         return lambda rows: adapter.validate_python([tuple(row) for row in rows])

@@ -94,13 +94,13 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
 
         - **cancel**: the connection is given back, or dropped if its state is not known.
         """
-        if self._closes_without_a_word:
+        if self.closes_without_a_word:
             self.sync_session.close()
         else:
             await super().close()
 
     @property
-    def _closes_without_a_word(self) -> bool:
+    def closes_without_a_word(self) -> bool:
         """Whether closing waits for nothing, so that it needs no greenlet of its own."""
         sync, pool = self.sync_session, pool_of(self.engine)
         if not sync.in_transaction():

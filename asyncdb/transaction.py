@@ -125,7 +125,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         return block.session
 
     def _outermost(self) -> _Block:
-        session = AtomicSession(self._engine, transaction=self._options)
+        session = AtomicSession(self._engine, transaction=self._options, close_resets_only=False)
         session.block = _Block(self._engine, self._alias, asyncio.current_task(), session)
         return session.block
 

@@ -166,7 +166,9 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
     async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
         from asyncmy.connection import Connection as Raw  # an extra
 
-        raw = Raw(**connect_arguments(config) | {"client_flag": self._found_rows_client_flag()})
+        arguments = connect_arguments(config)
+        flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
+        raw = Raw(**arguments | {"client_flag": flags})
         try:
             await raw.connect()
             return raw, await self._make_session(raw, config)

@@ -149,8 +149,11 @@ class PhysicalConnection(_Connection):
         if left > 0:
             self._watchdog = self._loop.call_later(left, self._watch)
         else:
-            self.doom = f"{_NO_REPLY} within {self.config.read_timeout:g} s (read_timeout)"
-            self.abort()
+            self._give_up(f"{self.config.read_timeout:g} s (read_timeout)")
+
+    def _give_up(self, limit: str) -> None:
+        self.doom = f"{_NO_REPLY} within {limit}"
+        self.abort()
 
     def unwatch(self) -> None:
         """Ends the watch, for a connection that is closed."""
@@ -158,14 +161,22 @@ class PhysicalConnection(_Connection):
             self._watchdog.cancel()
             self._watchdog = None
 
-    def ping_within(self, seconds: float) -> None:
-        """Pings; raises ``TimeoutError`` or the driver's error if no answer comes in time. For the pool's checkout."""
+    async def prove_alive(self, *, within: float) -> None:
+        """Asks for a sign of life; raises ``TimeoutError`` or the driver's error if none comes in time.
 
-        async def ping() -> None:
-            async with asyncio.timeout(seconds):
-                await self.probe()
-
-        await_(ping())
+        Unless it answered, the connection is never used again: its reply may still come.
+        """
+        # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
+        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (ping)")
+        try:
+            await self.probe()
+        except BaseException:
+            self.doom = self.doom or "no answer to a ping"
+            raise
+        finally:
+            watchdog.cancel()
+        if self.doom is not None:
+            raise TimeoutError(self.doom)
 
     def _handle_exception(self, error: Exception) -> NoReturn:
         self.note_error(error)
@@ -199,6 +210,8 @@ class PhysicalConnection(_Connection):
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
+        if self.begun is Begun.SENT and not self.server_in_transaction:
+            self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:

@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3.
 
-Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``) and SQLAlchemy 2.1.9
-(``dialects/postgresql/psycopg.py``).
+Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``) and
+SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 """
 
 from __future__ import annotations
@@ -78,8 +78,10 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         await self._connection.execute("")
 
     async def send(self, sql: str) -> None:
-        cursor = await self._connection.execute(sql)
-        cursor._close()
+        # Not through a cursor: psycopg would prepare BEGIN after five of them, and drop every prepared statement
+        # at a ROLLBACK, each for a round trip more.
+        async with self._connection.lock:
+            await self._connection.wait(self._connection._exec_command(sql.encode()))
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         level = f" ISOLATION LEVEL {isolation}" if isolation else ""
@@ -194,7 +196,6 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
         "sslkey": config.tls_key,
     }
     arguments = {
-        **config.driver_options,
         **tls,
         "host": config.unix_socket or config.host,
         "port": config.port,
@@ -203,7 +204,8 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
         "dbname": config.database or None,
         "connect_timeout": max(2, int(config.connect_timeout) + 1),  # ours is the shorter clock
     }
-    return {"client_encoding": "UTF8"} | {name: value for name, value in arguments.items() if value is not None}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return {"client_encoding": "UTF8", **config.driver_options, **given}  # prepare_threshold=None means never
 
 
 def _check_libpq_keyword(alias: str, name: str, value: Any) -> None:

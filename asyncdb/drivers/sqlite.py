@@ -171,16 +171,29 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
     async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
         raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
-        await raw
+        raw._thread.start()
         try:
+            await _open(raw)
             for name, value in config.session_settings.items():
                 await raw.execute_fetchall(f"PRAGMA {name} = {_pragma(value)}")
             if config.init_command:
                 await raw.executescript(config.init_command)
         except BaseException:
-            raw.stop()
+            raw._running = False
+            raw._tx.put_nowait((None, functools.partial(_close_in_thread, raw)))
             raise
         return raw
+
+
+async def _open(raw: aiosqlite.Connection) -> None:
+    """Aiosqlite's ``_connect``; what it opened is noted in its thread, so that a cancelled caller closes it too."""
+
+    def connect() -> None:
+        raw._connection = raw._connector()
+
+    opened = asyncio.get_running_loop().create_future()
+    raw._tx.put_nowait((opened, connect))
+    await opened
 
 
 def _pragma(value: object) -> str:

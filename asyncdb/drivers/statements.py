@@ -55,7 +55,8 @@ _PURE_FUNCTIONS = frozenset(
 )
 """Functions of the three families that neither write nor lock, whatever their arguments."""
 
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/", re.DOTALL)
+_HARMLESS_LITERAL = re.compile(r"\*|[\w.]*|'[^'\\]*'")
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _WRITING_VERB = re.compile(r"\b(?:insert|update|delete|merge|into|call)\b", re.IGNORECASE)
@@ -88,6 +89,15 @@ class NotingCompiler(_Compiler):  # type: ignore[misc]  # a mixin
         if not _is_pure(func):
             self._note(Kind.OPAQUE)
         return super().visit_function(func, *args, **kw)
+
+    def visit_column(self, column: Any, *args: Any, **kw: Any) -> Any:
+        if column.is_literal and not _HARMLESS_LITERAL.fullmatch(column.name):
+            self._note(Kind.OPAQUE)  # literal_column() may call what writes
+        return super().visit_column(column, *args, **kw)
+
+    def get_statement_hint_text(self, *args: Any, **kw: Any) -> Any:
+        self._note(Kind.OPAQUE)
+        return super().get_statement_hint_text(*args, **kw)
 
     def for_update_clause(self, *args: Any, **kw: Any) -> Any:
         self._note(Kind.OPAQUE)
