@@ -35,7 +35,7 @@ def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> 
     if _OPTIONS in session.info:
         link.options = session.info[_OPTIONS]
     if _SPOILED in session.info:
-        link.spoil(session.info[_SPOILED])
+        link.spoiled = session.info[_SPOILED]
 
 
 @event.listens_for(_OrmSession, "after_transaction_end")
@@ -110,12 +110,12 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
         link: PhysicalConnection | None = sync.info.get(_CONNECTION)
         return link is None or link.nothing_to_end
 
-    def spoil(self, reason: str) -> None:
-        """Forbids further statements and the commit of this transaction, for ``reason``."""
-        self.sync_session.info[_SPOILED] = reason
-        link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
-        if link is not None:
-            link.spoil(reason)
+    def spoil(self, reason: str | None) -> None:
+        """Forbids further statements and the commit of this transaction for ``reason``; None allows them again."""
+        info = self.sync_session.info
+        info[_SPOILED] = reason
+        if (link := info.get(_CONNECTION)) is not None:
+            link.spoiled = reason
 
 
 class SessionBlock(AbstractAsyncContextManager[Session]):

@@ -181,17 +181,27 @@ async def _close(block: _Block) -> None:
 
 
 async def _end_nested(block: _Block, outer: _Block, *, failed: bool) -> None:
-    if not failed:
-        if block.savepoint is not None:
-            await block.savepoint.commit()
+    session, savepoint = block.session, block.savepoint
+    spoiled = session.spoiled
+    if not failed and spoiled is None:
+        if savepoint is not None:
+            await savepoint.commit()
         outer.hooks += block.hooks
-    elif block.savepoint is None:
-        block.session.spoil("a nested block without a savepoint failed")
+    elif savepoint is None:
+        session.spoil(spoiled or "a nested block without a savepoint failed")
     else:
-        try:
-            await block.savepoint.rollback()
-        except SQLAlchemyError:
-            block.session.spoil("its savepoint could not be rolled back")
+        await _back_to(savepoint, session)
+        if not failed:
+            raise TransactionPoisoned(f"a nested block on {block.alias!r} was rolled back to its savepoint: {spoiled}")
+
+
+async def _back_to(savepoint: AsyncSessionTransaction, session: AtomicSession) -> None:
+    """Rolls back to a savepoint, which takes the blame for what was spoiled since."""
+    session.spoil(None)
+    try:
+        await savepoint.rollback()
+    except SQLAlchemyError:
+        session.spoil("its savepoint could not be rolled back")
 
 
 async def _run(hook: Hook, *, robust: bool) -> None:

@@ -85,6 +85,7 @@ class PhysicalConnection(_Connection):
         self.wrote = False
         self.errors_met = False
         self.poison: str | None = None
+        self.spoiled: str | None = None
         self.doom: str | None = None
         self._loop = asyncio.get_running_loop()
         self._overdue: float | None = None
@@ -204,9 +205,9 @@ class PhysicalConnection(_Connection):
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
-        if self.poison is not None:
+        if (reason := self.poison or self.spoiled) is not None:
             raise TransactionPoisoned(
-                f"the transaction on {self.config.alias!r} is over: {self.poison}; leave its block, then start again",
+                f"the transaction on {self.config.alias!r} is over: {reason}; leave its block, then start again",
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
@@ -237,7 +238,7 @@ class PhysicalConnection(_Connection):
 
     def end(self, sql: str) -> None:
         """Commits or rolls back, if the server has anything to end."""
-        poison, sent = self.poison, self.begun is Begun.SENT
+        poison, sent = self.poison or self.spoiled, self.begun is Begun.SENT
         try:
             if sql == "COMMIT" and poison is None:
                 if sent:
@@ -245,7 +246,8 @@ class PhysicalConnection(_Connection):
             elif self.server_in_transaction:
                 self._roll_back()
         finally:
-            self.begun, self.options, self.wrote, self.poison = Begun.NO, DEFAULT_OPTIONS, False, None
+            self.begun, self.options, self.wrote = Begun.NO, DEFAULT_OPTIONS, False
+            self.poison = self.spoiled = None
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:
             raise TransactionPoisoned(
@@ -274,10 +276,6 @@ class PhysicalConnection(_Connection):
                 self.config.alias,
                 type(error).__name__,
             )
-
-    def spoil(self, reason: str) -> None:
-        """Ends the transaction's use: no statement and no commit after it, for ``reason``."""
-        self.poison = self.poison or reason
 
 
 class BoundedCursor(_Cursor):

@@ -90,7 +90,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def end(self, sql: str) -> None:
         if sql == "COMMIT" and self._connection.pgconn.transaction_status == TransactionStatus.INERROR:
             # PostgreSQL answers COMMIT with ROLLBACK here, and psycopg reports no error.
-            self.spoil("a statement in it failed and PostgreSQL then rolls back all of it")
+            self.poison = "a statement in it failed, and PostgreSQL then rolls back all of it"
         super().end(sql)
 
     def ends_transaction(self, error: BaseException) -> bool:

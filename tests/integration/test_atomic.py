@@ -139,7 +139,6 @@ async def test_a_nested_block_without_savepoint_that_fails_forbids_the_commit(bo
     assert books.stats().checked_out == 0
 
 
-@pytest.mark.xfail(reason="defect: it poisons the whole transaction, where Django rolls back to the savepoint")
 async def test_a_savepoint_around_a_failed_block_without_one_saves_the_outer_block(books: Database) -> None:
     """As in Django: the innermost savepoint takes the blame."""
     async with books.atomic() as db:
@@ -148,6 +147,19 @@ async def test_a_savepoint_around_a_failed_block_without_one_saves_the_outer_blo
             async with books.atomic(), books.atomic(savepoint=False):
                 await db.execute(_row(11))
                 raise Boom
+        await db.execute(_row(12))
+    assert await _new(books) == [10, 12]
+
+
+async def test_a_failure_swallowed_within_a_savepoint_is_named_where_the_savepoint_ends(books: Database) -> None:
+    async with books.atomic() as db:
+        await db.execute(_row(10))
+        with pytest.raises(TransactionPoisoned, match="rolled back to its savepoint"):
+            async with books.atomic():
+                with pytest.raises(Boom):
+                    async with books.atomic(savepoint=False):
+                        await db.execute(_row(11))
+                        raise Boom
         await db.execute(_row(12))
     assert await _new(books) == [10, 12]
 
