@@ -170,9 +170,7 @@ async def test_the_isolation_level_holds_on_every_connection(server_url: str, fa
 
 
 @pytest.mark.families("mariadb", "postgresql", "sqlite", "mysql")
-async def test_the_init_command_runs_on_each_connection_first_on_mysql_last_elsewhere(
-    server_url: str, family: str
-) -> None:
+async def test_the_init_command_runs_first_on_mysql_and_last_elsewhere(server_url: str, family: str) -> None:
     settings, command, sql, expected = {
         "postgresql": ({"work_mem": "5MB"}, "SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
         "sqlite": ({"cache_size": -10}, "PRAGMA cache_size = -20", "PRAGMA cache_size", -20),
