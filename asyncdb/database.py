@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Executable, Result
@@ -14,18 +15,27 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from . import health
 from .config import DatabaseConfig, IsolationLevel
 from .engine import create_engine, dialect_of, pool_of
-from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse, UncommittedWrites
+from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
 from .health import Health
 from .pool import PoolStats
-from .session import Session
+from .session import Session, SessionBlock
 from .transaction import Atomic, current_session
 
 log = logging.getLogger("asyncdb.database")
 
 
 class _OneStatement(Session):
-    """A session whose connection nobody needs after its one statement."""
+    """A session for one statement, committed at its end, whose connection nobody needs after it."""
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if exc is None and not self.closes_without_a_word:
+                await self.commit()  # whatever it was: a SELECT may call a function that writes
+        finally:
+            await self.close()
 
     async def _abandon_stream(self) -> bool:
         if not dialect_of(self.engine).reads_streams_to_their_end:
@@ -97,8 +107,7 @@ class Database(Fetching):
         self._loop = loop
         return self._engine
 
-    @asynccontextmanager
-    async def session(self, **options: Any) -> AsyncIterator[Session]:
+    def session(self, **options: Any) -> AbstractAsyncContextManager[Session]:
         """Opens a session that leaves commit to you; ``options`` are those of SQLAlchemy's ``AsyncSession``.
 
         Under READ COMMITTED a session that only reads costs one round trip per statement. It has a connection of its
@@ -108,16 +117,7 @@ class Database(Fetching):
           it is rolled back;
         - **cancel**: rolled back, the connection given back or dropped.
         """
-        session = Session(self.engine, **options)
-        try:
-            yield session
-            if session.has_uncommitted_writes:
-                raise UncommittedWrites(
-                    f"the session on {self.config.alias!r} wrote and ended without a commit, so it was rolled back: "
-                    "await session.commit(), or use atomic()",
-                )
-        finally:
-            await session.close()
+        return SessionBlock(Session(self.engine, **options), self.config.alias)
 
     def atomic(
         self,
@@ -152,16 +152,7 @@ class Database(Fetching):
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)
-        return nullcontext(session) if session is not None else self._one_statement()
-
-    @asynccontextmanager
-    async def _one_statement(self) -> AsyncIterator[Session]:
-        session = _OneStatement(self.engine)
-        try:
-            yield session
-            await session.commit()  # whatever it was: SELECT may call a function that writes
-        finally:
-            await session.close()
+        return nullcontext(session) if session is not None else _OneStatement(self.engine)
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.

@@ -34,23 +34,16 @@ async def check(engine: AsyncEngine, config: DatabaseConfig, *, timeout: float) 
     """Checks a connection out, pings, and gives it back, in at most ``timeout`` seconds; never raises."""
     try:
         async with asyncio.timeout(timeout), engine.connect() as connection:
-            ping_ms = await _ping_ms(physical(await connection.get_raw_connection()))
-            return Health(config.alias, ok=True, ping_ms=round(ping_ms, 3), server=_server(engine))
+            link: PhysicalConnection = physical(await connection.get_raw_connection())
+            begun = time.perf_counter()
+            await link.prove_alive(within=timeout)
+            ping_ms = round((time.perf_counter() - begun) * 1000, 3)
+            return Health(config.alias, ok=True, ping_ms=ping_ms, server=_server(engine))
     except TimeoutError:
         return Health(config.alias, ok=False, error=f"no answer within {timeout:g} s")
     except (AsyncDBError, SQLAlchemyError, OSError) as err:
         message = str(err) if isinstance(err, AsyncDBError) else type(err).__name__
         return Health(config.alias, ok=False, error=message)
-
-
-async def _ping_ms(link: PhysicalConnection) -> float:
-    begun = time.perf_counter()
-    try:
-        await link.probe()
-    except BaseException:
-        link.doom = "no answer to a ping"  # its reply may still come: nobody must take it for another's
-        raise
-    return (time.perf_counter() - begun) * 1000
 
 
 def _server(engine: AsyncEngine) -> str:

@@ -21,7 +21,7 @@ from sqlalchemy.util import queue as sqla_queue
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
 from .errors import DatabaseClosed, PoolOverloaded, PoolTimeout
-from .greenlets import greenlet_spawn, in_greenlet
+from .greenlets import await_, greenlet_spawn, in_greenlet
 from .waiting import WaitingLine
 
 log = logging.getLogger("asyncdb.pool")
@@ -101,6 +101,11 @@ class Pool(AsyncAdaptedQueuePool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+
+    @property
+    def checks_in_silently(self) -> bool:
+        """Whether a check-in waits for nothing: the pool is open, and nobody listens who might."""
+        return not (self.closed or self.dispatch.checkin or self.dispatch.reset)
 
     def stats(self) -> PoolStats:
         """Counts connections and callers now; costs no wait and no round trip."""
@@ -235,7 +240,7 @@ class Pool(AsyncAdaptedQueuePool):
     def _ping(self, record: ConnectionPoolEntry, connection: PhysicalConnection) -> None:
         self.counts.pings += 1
         try:
-            connection.ping_within(self.config.ping_timeout)
+            await_(connection.prove_alive(within=self.config.ping_timeout))
         except Exception as err:  # whatever it is, there was no sign of life
             self.counts.found_dead += 1
             log.warning(
@@ -243,7 +248,6 @@ class Pool(AsyncAdaptedQueuePool):
                 self.config.alias,
                 type(err).__name__,
             )
-            connection.doom = connection.doom or "no answer to a ping"
             record.invalidate(err)
             self._invalidate_time = time.time()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import event
@@ -12,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as OrmSession
 
 from .drivers.physical import PhysicalConnection, TransactionOptions, physical
-from .errors import TransactionMisuse
+from .engine import pool_of
+from .errors import TransactionMisuse, UncommittedWrites
 from .fetching import Fetching
 
-_CONNECTION, _OPTIONS, _SPOILED = "asyncdb.connection", "asyncdb.options", "asyncdb.spoiled"
+_CONNECTION, _SEVERAL = "asyncdb.connection", "asyncdb.several_connections"
+_OPTIONS, _SPOILED = "asyncdb.options", "asyncdb.spoiled"
 
 Hook = Callable[[], Awaitable[Any] | Any]
 
@@ -26,7 +29,9 @@ class _OrmSession(OrmSession):
 
 @event.listens_for(_OrmSession, "after_begin")
 def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> None:
-    link = session.info[_CONNECTION] = physical(connection.connection)
+    link = physical(connection.connection)
+    if session.info.setdefault(_CONNECTION, link) is not link:
+        session.info[_SEVERAL] = True  # somebody bound a statement to another engine
     if _OPTIONS in session.info:
         link.options = session.info[_OPTIONS]
     if _SPOILED in session.info:
@@ -37,6 +42,7 @@ def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> 
 def _forget_connection(session: OrmSession, transaction: Any) -> None:
     if transaction.parent is None:
         session.info.pop(_CONNECTION, None)
+        session.info.pop(_SEVERAL, None)
 
 
 class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be awaited, and is the same then
@@ -83,9 +89,54 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
         reason: str | None = self.sync_session.info.get(_SPOILED)
         return reason
 
+    async def close(self) -> None:
+        """Rolls back what is not committed, gives the connection back, and forgets every object.
+
+        - **cancel**: the connection is given back, or dropped if its state is not known.
+        """
+        if self.closes_without_a_word:
+            self.sync_session.close()
+        else:
+            await super().close()
+
+    @property
+    def closes_without_a_word(self) -> bool:
+        """Whether closing waits for nothing, so that it needs no greenlet of its own."""
+        sync, pool = self.sync_session, pool_of(self.engine)
+        if not sync.in_transaction():
+            return True
+        if sync.in_nested_transaction() or sync.info.get(_SEVERAL) or not pool.checks_in_silently:
+            return False
+        link: PhysicalConnection | None = sync.info.get(_CONNECTION)
+        return link is None or link.nothing_to_end
+
     def spoil(self, reason: str) -> None:
         """Forbids further statements and the commit of this transaction, for ``reason``."""
         self.sync_session.info[_SPOILED] = reason
         link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
         if link is not None:
             link.spoil(reason)
+
+
+class SessionBlock(AbstractAsyncContextManager[Session]):
+    """``async with`` over one session; see :meth:`asyncdb.Database.session`."""
+
+    __slots__ = ("_alias", "_session")
+
+    def __init__(self, session: Session, alias: str) -> None:
+        self._session = session
+        self._alias = alias
+
+    async def __aenter__(self) -> Session:
+        return self._session
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lost = exc is None and self._session.has_uncommitted_writes
+        await self._session.close()
+        if lost:
+            raise UncommittedWrites(
+                f"the session on {self._alias!r} wrote and ended without a commit, so it was rolled back: "
+                "await session.commit(), or use atomic()",
+            )

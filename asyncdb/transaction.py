@@ -174,7 +174,7 @@ async def _end_outermost(block: _Block, *, failed: bool) -> None:
 async def _close(block: _Block) -> None:
     """Rolls back what is not committed; an error here must not hide the one that is on its way."""
     try:
-        await AsyncSession.close(block.session)
+        await Session.close(block.session)
     except SQLAlchemyError as err:
         log.warning("%r: roll-back failed (%s); the connection is dropped", block.alias, type(err).__name__)
         await AsyncSession.invalidate(block.session)

@@ -1,7 +1,8 @@
 """MySQL and MariaDB through asyncmy.
 
-Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``server_status``, ``query``) and
-SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
+Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``_proto``, ``_loop``, ``_connected``,
+``_result``, ``server_status``, ``query``; ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9
+(``dialects/mysql/asyncmy.py``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,23 @@ _SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
-    pass
+    # asyncmy's close() reads the results that are left. Mostly none are: no need to switch greenlets for that.
+
+    @property
+    def _more_results(self) -> bool:
+        cursor: Any = self._cursor
+        result = cursor._result
+        return result is not None and bool(result.has_next)
+
+    async def _async_soft_close(self) -> None:
+        if self._more_results:
+            await super()._async_soft_close()
+
+    def close(self) -> None:
+        if self._more_results:
+            super().close()
+        else:
+            self._rows.clear()
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_asyncmy_ss_cursor):
@@ -92,6 +109,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
     def abort(self) -> None:
+        self.unwatch()
         try:
             self._transport.abort()
         except RuntimeError:  # its loop is closed
@@ -100,6 +118,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def terminate(self) -> None:
         """Closes without waiting: a goodbye where the stream is whole, then the socket; by force in the end."""
         raw = self._connection
+        self.unwatch()
         if self.doom is not None or raw._stream_broken:
             self._transport.abort()
         else:

@@ -63,6 +63,7 @@ class TransactionOptions:
 
 
 DEFAULT_OPTIONS = TransactionOptions()
+_NO_REPLY = "no reply"
 _EACH_STATEMENT_READS_ANEW = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})
 
 
@@ -85,6 +86,9 @@ class PhysicalConnection(_Connection):
         self.errors_met = False
         self.poison: str | None = None
         self.doom: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._overdue: float | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -128,34 +132,55 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await work
-        watchdog = asyncio.get_running_loop().call_later(limit, self._give_up, limit, "read_timeout")
+        self._overdue = self._loop.time() + limit
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(limit, self._watch)
         try:
             return await work
         finally:
-            watchdog.cancel()
+            self._overdue = None
 
-    def _give_up(self, limit: float, option: str) -> None:
-        self.doom = f"no reply within {limit:g} s ({option})"
+    def _watch(self) -> None:
+        """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
+        self._watchdog = None
+        if self._overdue is None:
+            return
+        left = self._overdue - self._loop.time()
+        if left > 0:
+            self._watchdog = self._loop.call_later(left, self._watch)
+        else:
+            self._give_up(f"{self.config.read_timeout:g} s (read_timeout)")
+
+    def _give_up(self, limit: str) -> None:
+        self.doom = f"{_NO_REPLY} within {limit}"
         self.abort()
 
-    def ping_within(self, seconds: float) -> None:
-        """Pings; raises ``TimeoutError`` or the driver's error if no answer comes in time. For the pool's checkout."""
+    def unwatch(self) -> None:
+        """Ends the watch, for a connection that is closed."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
 
-        async def ping() -> None:
-            # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
-            watchdog = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds, "ping_timeout")
-            try:
-                await self.probe()
-            finally:
-                watchdog.cancel()
-            if self.doom is not None:
-                raise TimeoutError(self.doom)
+    async def prove_alive(self, *, within: float) -> None:
+        """Asks for a sign of life; raises ``TimeoutError`` or the driver's error if none comes in time.
 
-        await_(ping())
+        Unless it answered, the connection is never used again: its reply may still come.
+        """
+        # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
+        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (ping)")
+        try:
+            await self.probe()
+        except BaseException:
+            self.doom = self.doom or "no answer to a ping"
+            raise
+        finally:
+            watchdog.cancel()
+        if self.doom is not None:
+            raise TimeoutError(self.doom)
 
     def _handle_exception(self, error: Exception) -> NoReturn:
         self.note_error(error)
-        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith("no reply"):
+        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith(_NO_REPLY):
             raise self.dbapi.OperationalError(self.doom) from error
         super()._handle_exception(error)
 
@@ -168,6 +193,11 @@ class PhysicalConnection(_Connection):
             self.poison = "the server rolled it back (deadlock or lock time-out)"
 
     # -- the transaction -----------------------------------------------------------------------------------------
+
+    @property
+    def nothing_to_end(self) -> bool:
+        """Whether the end of the transaction needs no word to the server."""
+        return self.begun is not Begun.SENT and self.doom is None and not self.server_in_transaction
 
     def want_transaction(self) -> None:
         self.begun = Begun.WANTED
@@ -254,6 +284,10 @@ class BoundedCursor(_Cursor):
     """Mixin of the adapted cursors: every reply within ``read_timeout``."""
 
     _adapt_connection: Any
+
+    def _aenter_cursor(self, cursor: Any) -> Any:
+        # asyncmy 0.2.18 and psycopg 3.3.9 return the cursor itself: no need to switch greenlets for that.
+        return cursor
 
     async def _execute_async(self, operation: Any, parameters: Any) -> Any:
         return await self._adapt_connection.bounded(super()._execute_async(operation, parameters))

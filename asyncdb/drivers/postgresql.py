@@ -109,6 +109,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
 
     def terminate(self) -> None:
         """Sends libpq's goodbye and closes; neither waits."""
+        self.unwatch()
         self._connection._closed = True
         self._connection.pgconn.finish()
 

@@ -28,6 +28,7 @@ from ..errors import ConfigurationError
 from ..greenlets import await_, in_greenlet
 from .connecting import within_connect_timeout
 from .physical import (
+    Begun,
     BoundedCursor,
     BoundedStreamCursor,
     Liveness,
@@ -44,11 +45,11 @@ _TRANSACTION_MODES = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_aiosqlite_cursor):
-    pass
+    _aenter_cursor = AsyncAdapt_aiosqlite_cursor._aenter_cursor  # the cursor is made in the thread
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_aiosqlite_ss_cursor):
-    pass
+    _aenter_cursor = AsyncAdapt_aiosqlite_ss_cursor._aenter_cursor
 
 
 class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
@@ -86,7 +87,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
             await self.send(f"BEGIN {self.config.driver_options.get('transaction_mode') or 'IMMEDIATE'}")
 
     def end(self, sql: str) -> None:
-        read_only = self.options.read_only
+        read_only = self.options.read_only and self.begun is Begun.SENT
         super().end(sql)
         if read_only and self.doom is None:
             self._say("PRAGMA query_only = OFF")
@@ -96,6 +97,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def abort(self) -> None:
         """Stops the statement that runs, and lets the thread close its connection and end; does not wait."""
+        self.unwatch()
         self._interrupt()
         raw = self._connection
         if raw._running:
@@ -111,6 +113,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
             self.abort()
 
     def close(self) -> None:
+        self.unwatch()
         if self._connection._running:
             await_(self._ended(self._connection.stop()))
 
