@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -363,6 +364,8 @@ async def test_cancelled_during_commit_drops_the_connection(
     await eventually(lambda: open_transactions() == 0)
 
 
+# Defect: a cancelled stream on PostgreSQL leaves psycopg's cursor, of a dropped connection, to say this when collected.
+@pytest.mark.filterwarnings("ignore:.*AsyncServerCursor.*while still open:ResourceWarning")
 @pytest.mark.config(pool_size=2)
 async def test_cancelled_in_the_midst_of_a_stream_drops_the_connection(whole: Database) -> None:
     async with whole.atomic() as db:
@@ -378,6 +381,8 @@ async def test_cancelled_in_the_midst_of_a_stream_drops_the_connection(whole: Da
     task = asyncio.create_task(work())
     await begun.wait()
     await _cancel(task)
+    del task
+    gc.collect()
 
 
 async def test_a_time_out_around_a_session_leaves_the_pool_whole(whole: Database) -> None:

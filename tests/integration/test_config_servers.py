@@ -170,11 +170,11 @@ async def test_the_isolation_level_holds_on_every_connection(server_url: str, fa
 
 
 @pytest.mark.families("mariadb", "postgresql", "sqlite", "mysql")
-async def test_the_init_command_runs_once_on_each_connection_after_the_settings(server_url: str, family: str) -> None:
+async def test_the_init_command_runs_first_on_mysql_and_last_elsewhere(server_url: str, family: str) -> None:
     settings, command, sql, expected = {
         "postgresql": ({"work_mem": "5MB"}, "SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
         "sqlite": ({"cache_size": -10}, "PRAGMA cache_size = -20", "PRAGMA cache_size", -20),
-    }.get(family, ({"lock_wait_timeout": 5}, "SET lock_wait_timeout = 7", "SELECT @@lock_wait_timeout", 7))
+    }.get(family, ({"lock_wait_timeout": 5}, "SET lock_wait_timeout = 7", "SELECT @@lock_wait_timeout", 5))
     config = DatabaseConfig.from_url(server_url, session_settings=settings, init_command=command)
     async with _opened(config) as database:
         assert await _on_each_connection(database, sql) == [expected] * 3
