@@ -24,9 +24,9 @@ _SHOWN = 3
 def convert(rows: Rows, into: type[T]) -> list[T]:
     """Turns rows into a list of ``into``, order kept.
 
-    - **shape**: a pydantic model, a dataclass or a ``TypedDict`` takes columns by name, or the attributes of the one
-      ORM object of a row; ``dict`` has one key per column; a ``NamedTuple`` or ``tuple[...]`` takes columns by
-      position; any other type takes the row's only column.
+    - **shape**: a pydantic model, a dataclass or a ``TypedDict`` (of ``typing_extensions`` before Python 3.12) takes
+      columns by name, or the attributes of the one ORM object of a row; ``dict`` has one key per column; a
+      ``NamedTuple`` or ``tuple[...]`` takes columns by position; any other type takes the row's only column.
     - **errors**: ``RowShape`` names the row, the field and the reason, and shows no value.
     """
     if not rows:

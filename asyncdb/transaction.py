@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import logging
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransaction
 
 from .config import IsolationLevel
-from .drivers.physical import TransactionOptions
-from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
+from .drivers.physical import TransactionOptions, check_owner
+from .errors import TransactionMisuse, TransactionPoisoned
 from .session import Hook, Session
 
 log = logging.getLogger("asyncdb.transaction")
@@ -77,21 +78,8 @@ def current_session(key: object) -> AtomicSession | None:
     block: _Block | None = innermost(key)
     if block is None:
         return None
-    _check_owner(block)
+    check_owner(block.alias, block.owner)
     return block.session
-
-
-def _check_owner(block: _Block) -> None:
-    task = asyncio.current_task()
-    if task is not block.owner:
-        raise TransactionOwnedByTask(
-            f"the transaction on {block.alias!r} belongs to {_name(block.owner)}, and {_name(task)} reached it: "
-            "await its work in the owner's task, or start the task outside of the block",
-        )
-
-
-def _name(task: asyncio.Task[Any] | None) -> str:
-    return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
 class Atomic(AbstractAsyncContextManager[Session]):
@@ -125,12 +113,14 @@ class Atomic(AbstractAsyncContextManager[Session]):
         return block.session
 
     def _outermost(self) -> _Block:
-        session = AtomicSession(self._engine, transaction=self._options, close_resets_only=False)
-        session.block = _Block(self._engine, self._alias, asyncio.current_task(), session)
+        owner = asyncio.current_task()
+        options = dataclasses.replace(self._options, owner=owner)
+        session = AtomicSession(self._engine, transaction=options, close_resets_only=False)
+        session.block = _Block(self._engine, self._alias, owner, session)
         return session.block
 
     async def _nested(self, outer: _Block) -> _Block:
-        _check_owner(outer)
+        check_owner(outer.alias, outer.owner)
         if self._durable:
             raise TransactionMisuse(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic()")
         if self._options.isolation is not None or self._options.read_only:
@@ -149,7 +139,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         block = self._block
         if block is None or self._token is None or innermost(self._engine) is not block:
             raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first")
-        _check_owner(block)
+        check_owner(block.alias, block.owner)
         _blocks.reset(self._token)
         if block.outer is None:
             await _end_outermost(block, failed=exc is not None)

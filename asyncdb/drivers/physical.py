@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor
 
 from ..config import DatabaseConfig, IsolationLevel
-from ..errors import TransactionMisuse, TransactionPoisoned
+from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
 from .statements import Kind, kind_of
 
@@ -60,11 +60,27 @@ class TransactionOptions:
     isolation: IsolationLevel | None = None
     read_only: bool = False
     eager: bool = False
+    owner: asyncio.Task[Any] | None = None
+    """The one task that may run statements in it; None: SQLAlchemy's own rules."""
 
 
 DEFAULT_OPTIONS = TransactionOptions()
 _NO_REPLY = "no reply"
 _EACH_STATEMENT_READS_ANEW = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})
+
+
+def check_owner(alias: str, owner: asyncio.Task[Any] | None) -> None:
+    """Raises ``TransactionOwnedByTask`` in any task but ``owner``."""
+    task = asyncio.current_task()
+    if task is not owner:
+        raise TransactionOwnedByTask(
+            f"the transaction on {alias!r} belongs to {_name(owner)}, and {_name(task)} reached it: "
+            "await its work in the owner's task, or start the task outside of the block",
+        )
+
+
+def _name(task: asyncio.Task[Any] | None) -> str:
+    return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
 class PhysicalConnection(_Connection):
@@ -205,6 +221,8 @@ class PhysicalConnection(_Connection):
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
+        if self.options.owner is not None:
+            check_owner(self.config.alias, self.options.owner)
         if (reason := self.poison or self.spoiled) is not None:
             raise TransactionPoisoned(
                 f"the transaction on {self.config.alias!r} is over: {reason}; leave its block, then start again",
@@ -264,18 +282,12 @@ class PhysicalConnection(_Connection):
             raise
 
     def _roll_back(self) -> None:
-        """A roll-back that fails because the connection is gone has happened: the server does it by itself."""
+        """Rolls back; where that fails the connection is dropped, with which the server rolls back by itself."""
         try:
             self._say("ROLLBACK")
         except self.dbapi.Error as error:
-            if self.look() is Liveness.WHOLE and self.doom is None:
-                raise
-            self.doom = self.doom or "the connection was lost"
-            log.info(
-                "%r: the connection was lost before ROLLBACK, which the server did by itself (%s)",
-                self.config.alias,
-                type(error).__name__,
-            )
+            self.doom = self.doom or "ROLLBACK failed"
+            log.info("%r: ROLLBACK failed (%s); the connection is dropped", self.config.alias, type(error).__name__)
 
 
 class BoundedCursor(_Cursor):

@@ -6,6 +6,7 @@ SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import psycopg
@@ -48,7 +49,10 @@ class _Cursor(BoundedCursor, AsyncAdapt_psycopg_cursor):
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_psycopg_ss_cursor):
-    pass
+    def _make_new_cursor(self, connection: Any) -> Any:
+        cursor = connection.cursor(self.name)
+        self._adapt_connection.streams.add(cursor)
+        return cursor
 
 
 class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
@@ -58,6 +62,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
+        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self._socket_look = SocketLook(self._connection.pgconn.socket)
 
     def cursor(self, name: Any = None, /) -> Any:
@@ -110,6 +115,8 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def terminate(self) -> None:
         """Sends libpq's goodbye and closes; neither waits."""
         self.unwatch()
+        for stream in self.streams:
+            stream._close()  # it ended with the connection: nobody has to be warned of it
         self._connection._closed = True
         self._connection.pgconn.finish()
 

@@ -328,7 +328,7 @@ async def test_hooks_do_not_run_if_the_commit_fails(books: Database, server: Dat
             with pytest.raises(IntegrityError):
                 await db.execute(_row(1))
             raw = await (await db.connection()).get_raw_connection()
-            raw.dbapi_connection.spoil("the test says so")  # type: ignore[union-attr]
+            raw.dbapi_connection.spoiled = "the test says so"  # type: ignore[union-attr]
     assert seen == []
     assert books.stats().checked_out == 0
 
@@ -591,3 +591,13 @@ async def test_ddl_that_commits_by_itself_inside_a_block_is_not_taken_for_a_tran
             await db.execute(_row(11))
             raise Boom
     assert 11 not in await _new(books)
+
+
+async def test_a_second_task_cannot_use_the_session_of_a_block(books: Database) -> None:
+    async with books.atomic() as db:
+        await db.execute(_row(10))
+        stranger = asyncio.create_task(db.fetch_val(select(1)), name="the stranger")
+        with pytest.raises(TransactionOwnedByTask, match="the stranger"):
+            await stranger
+        await db.execute(_row(11))
+    assert await _new(books) == [10, 11]

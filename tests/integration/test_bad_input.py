@@ -364,8 +364,6 @@ async def test_cancelled_during_commit_drops_the_connection(
     await eventually(lambda: open_transactions() == 0)
 
 
-# Defect: a cancelled stream on PostgreSQL leaves psycopg's cursor, of a dropped connection, to say this when collected.
-@pytest.mark.filterwarnings("ignore:.*AsyncServerCursor.*while still open:ResourceWarning")
 @pytest.mark.config(pool_size=2)
 async def test_cancelled_in_the_midst_of_a_stream_drops_the_connection(whole: Database) -> None:
     async with whole.atomic() as db:

@@ -424,8 +424,6 @@ async def test_close_in_a_black_hole_is_bounded(proxied: Proxied) -> None:
 # All at once
 
 
-# Defect: a cancelled stream on PostgreSQL leaves psycopg's cursor, of a dropped connection, to say this when collected.
-@pytest.mark.filterwarnings("ignore:.*AsyncServerCursor.*while still open:ResourceWarning")
 @pytest.mark.slow
 @pytest.mark.config(pool_size=5, pool_timeout=30.0)
 async def test_a_storm_with_cancellations_gives_nobody_anothers_reply(
