@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ async def within_connect_timeout(
     except ConfigurationError:
         raise
     except TimeoutError as err:
+        _let_go(err)
         raise ConnectFailed(
             f"no login to {config} within {config.connect_timeout:g} s (connect_timeout): "
             "is the server reachable and not overloaded?",
@@ -35,6 +37,20 @@ async def within_connect_timeout(
         ) from err
     except (driver_error, OSError, ValueError) as err:
         raise ConnectFailed(f"cannot connect to {config}: {_reason(err)}", err) from err
+    except asyncio.CancelledError as err:
+        _let_go(err)
+        raise
+
+
+def _let_go(error: BaseException) -> None:
+    """Empties the frames of a login that was cut short.
+
+    psycopg 3.3.9 closes a socket that is still connecting when it is collected, and the traceback would hold it.
+    """
+    part: BaseException | None = error
+    while part is not None:
+        traceback.clear_frames(part.__traceback__)
+        part = part.__context__
 
 
 def _reason(error: BaseException) -> str:
