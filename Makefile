@@ -20,15 +20,15 @@ uv_pinned := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/==\1/p}' uv
 export UV_PYTHON_DOWNLOADS := never
 
 comma := ,
-families := $(or $(strip $(subst $(comma), ,$(FAMILIES))),sqlite mysql postgresql)
+families := $(or $(strip $(subst $(comma), ,$(FAMILIES))),sqlite mariadb postgresql)
 demo_family := $(patsubst mariadb,mysql,$(DB))
 $(if $(filter $(DB),sqlite mariadb postgresql),,$(error DB=$(DB) is none of sqlite, mariadb, postgresql))
-$(foreach f,$(families),$(if $(filter $f,sqlite mysql mariadb postgresql),,$(error FAMILIES has '$f': it takes sqlite, mysql, postgresql)))
+$(foreach f,$(families),$(if $(filter $f,sqlite mariadb postgresql mysql),,$(error FAMILIES has '$f': it takes sqlite, mariadb, postgresql, mysql)))
 
 # What must be in place for a database family: its packages, and its server.
 needs_sqlite := $(STAMPS)/extra-sqlite
-needs_mysql := $(STAMPS)/driver-mysql $(STAMPS)/server-mariadb
-needs_mariadb := $(needs_mysql)
+needs_mysql := $(STAMPS)/driver-mysql
+needs_mariadb := $(needs_mysql) $(STAMPS)/server-mariadb
 needs_postgresql := $(STAMPS)/driver-postgresql $(STAMPS)/server-postgresql
 
 # Installs from the lock, hashes checked: $(call install,what `uv export` is asked for)
@@ -63,7 +63,7 @@ lint: $(STAMPS)/lint  ## ruff, mypy, import-linter, the exported names
 docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
-bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mysql) $(needs_postgresql)  ## the benchmarks: ARGS=
+bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the benchmarks: ARGS=
 	@$(PY) -m benchmarks $(ARGS)
 
 verify:  ## the long version of everything; a later run goes on where this one ended
