@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from . import health
 from .config import DatabaseConfig, IsolationLevel
+from .drivers.physical import TransactionOptions
 from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
@@ -27,6 +28,9 @@ log = logging.getLogger("asyncdb.database")
 
 class _OneStatement(Session):
     """A session for one statement, committed at its end, whose connection nobody needs after it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine, transaction=TransactionOptions(single=True))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

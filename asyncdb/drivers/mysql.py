@@ -86,8 +86,14 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         # An error packet carries no status: after one, the last status may be older than the transaction.
         return self.errors_met or bool(self._connection.server_status & _IN_TRANSACTION)
 
+    @property
+    def stream_unfinished(self) -> bool:
+        result = self._connection._result
+        return result is not None and bool(result.unbuffered_active)
+
     def look(self) -> Liveness:
-        if self.doom is not None or not self._connection._connected or self._connection._stream_broken:
+        raw = self._connection
+        if self.doom is not None or not raw._connected or raw._stream_broken or self.stream_unfinished:
             return Liveness.DEAD
         # MySQL says nothing unasked but its farewell: whatever is there to read is an end.
         return Liveness.WHOLE if self._socket_look() is Liveness.WHOLE else Liveness.DEAD

@@ -60,6 +60,8 @@ class TransactionOptions:
     isolation: IsolationLevel | None = None
     read_only: bool = False
     eager: bool = False
+    single: bool = False
+    """Whether one statement is all there will be, so that one that reads is a transaction by itself."""
     owner: asyncio.Task[Any] | None = None
     """The one task that may run statements in it; None: SQLAlchemy's own rules."""
 
@@ -113,6 +115,11 @@ class PhysicalConnection(_Connection):
     def server_in_transaction(self) -> bool:
         """The server's own word: is a transaction open? True where its word may be out of date."""
         raise NotImplementedError
+
+    @property
+    def stream_unfinished(self) -> bool:
+        """Whether rows are still to come that somebody asked for and left, so that no other question can be asked."""
+        return False
 
     def look(self) -> Liveness:
         """Looks at the socket; sends nothing, waits for nothing."""
@@ -231,6 +238,8 @@ class PhysicalConnection(_Connection):
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
         if self.begun is Begun.SENT and not self.server_in_transaction:
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
+        if kind is Kind.OPAQUE and self.options.single:
+            kind = Kind.READ  # what it locks is let go at its end, what it calls is committed there
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
@@ -283,9 +292,12 @@ class PhysicalConnection(_Connection):
 
     def _roll_back(self) -> None:
         """Rolls back; where that fails the connection is dropped, with which the server rolls back by itself."""
+        if self.stream_unfinished:
+            self.doom = "a stream was left unfinished"
+            return
         try:
             self._say("ROLLBACK")
-        except self.dbapi.Error as error:
+        except Exception as error:
             self.doom = self.doom or "ROLLBACK failed"
             log.info("%r: ROLLBACK failed (%s); the connection is dropped", self.config.alias, type(error).__name__)
 
@@ -342,6 +354,7 @@ class PhysicalDialect(_Dialect):
         "SERIALIZABLE",
     )
 
+    streams_live_in_transactions = False
     reads_streams_to_their_end = False
     """Whether closing an unfinished stream reads all that the server still sends."""
     on_new_connection: Callable[[Any], None] | None = None
@@ -389,8 +402,8 @@ class PhysicalDialect(_Dialect):
 
     def _before(self, cursor: Any, statement: str, context: Any) -> None:
         kind = kind_of(context, statement)
-        if kind is Kind.READ and cursor.server_side:
-            kind = Kind.OPAQUE  # a server-side cursor lives in a transaction
+        if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
+            kind = Kind.CONTROL
         cursor._adapt_connection.before(kind)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:

@@ -130,6 +130,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
 
     supports_statement_cache = True
     has_terminate = True
+    streams_live_in_transactions = True
     statement_compiler = _Compiler
 
     @classmethod

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+import uuid
 from typing import Any
 
 import aiosqlite
@@ -146,6 +147,10 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
     isolation_levels = ("AUTOCOMMIT", "SERIALIZABLE")
     _anchor: sqlite3.Connection | None = None
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._memory_name = f"file:asyncdb-{uuid.uuid4().hex}?mode=memory&cache=shared"
+
     def open(self, config: DatabaseConfig) -> Connection:
         if config.in_memory:
             config = self._in_shared_memory(config)
@@ -156,9 +161,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
 
     def _in_shared_memory(self, config: DatabaseConfig) -> DatabaseConfig:
         """Names the database in memory and holds it open, so that losing the one pooled connection loses no rows."""
-        name = config.database
-        if name == ":memory:":
-            name = f"file:asyncdb-{id(self)}?mode=memory&cache=shared"
+        name = self._memory_name if config.database == ":memory:" else config.database
         if self._anchor is None:
             self._anchor = sqlite3.connect(name, uri=True, check_same_thread=False)
         return config.model_copy(update={"database": name})

@@ -218,3 +218,19 @@ async def test_the_proxy_counts_more_for_a_stock_engine(stock: tuple[AsyncEngine
     async with AsyncSession(engine) as session:
         await session.execute(select(1))
     assert proxy.round_trips >= 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [text("SELECT title FROM book"), TITLE.with_for_update(), select(func.some_lookup(Book.title)).where(Book.id == 1)],
+    ids=["text", "for update", "unknown function"],
+)
+async def test_a_verb_of_the_database_reads_in_one_round_trip_whatever_it_reads(
+    proxied_books: Warm, statement: Any
+) -> None:
+    """One statement is a transaction by itself: what it locks is let go at its end, what it calls is committed there."""
+    database, proxy = proxied_books
+    await _create_function(database)
+    proxy.reset()
+    await database.fetch_all(statement)
+    assert proxy.round_trips == 1

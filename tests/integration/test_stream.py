@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import TextClause, insert, select, text
+from sqlalchemy import TextClause, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncResult
 
 from asyncdb import Database, DatabaseConfig
@@ -166,3 +166,15 @@ async def test_a_stream_under_repeatable_read_is_a_read_alone(database_config: D
                 assert not db.has_uncommitted_writes
     finally:
         await database.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*AsyncServerCursor.*while still open:ResourceWarning")  # psycopg is right
+async def test_a_stream_that_somebody_left_open_gives_nobody_else_its_rows(books: Database) -> None:
+    """SQLAlchemy's own ``await session.stream()`` without a close: the rest of its rows must not meet the next user."""
+    async with books.session() as db:
+        result = await db.stream(_numbers(books, 5000))
+        await result.fetchone()
+    del result
+    for number in range(3):
+        assert await books.fetch_val(select(literal(number))) == number
+    assert books.stats().checked_out == 0
