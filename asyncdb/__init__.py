@@ -23,10 +23,10 @@ from .errors import (
     TransactionPoisoned,
     UncommittedWrites,
 )
-from .fetching import RowStream
 from .health import Health
 from .pool import PoolCounts, PoolStats
 from .session import Session
+from .streaming import RowStream
 
 __all__ = [
     "AsyncDBError",

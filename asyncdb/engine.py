@@ -11,7 +11,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from .config import DatabaseConfig, Family
-from .drivers.physical import PhysicalConnection, PhysicalDialect
+from .drivers.dialect import PhysicalDialect
+from .drivers.physical import PhysicalConnection
 from .errors import DriverNotInstalled
 from .pool import Pool
 

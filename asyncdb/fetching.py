@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar, TypeVarTuple, cast, overload
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from sqlalchemy import Executable, Row
-from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from .errors import ManyRows, NoRow
 from .rows import convert
+from .streaming import RowStream
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -238,72 +238,3 @@ class Fetching:
         - **cancel**: an unfinished stream never returns its connection to the pool.
         """
         return RowStream(self._session_for_statement, statement, params, into, batch, options)
-
-
-class RowStream(Generic[T]):
-    """Rows on their way; see :meth:`Fetching.stream`."""
-
-    def __init__(  # noqa: PLR0917  (called once, below)
-        self,
-        open_session: Callable[[], AbstractAsyncContextManager[AsyncSession]],
-        statement: Executable,
-        params: Any,
-        into: type[T] | None,
-        batch: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        if batch < 1:
-            raise ValueError(f"a stream's batch is at least 1 row, not {batch}")
-        self._open_session = open_session
-        self._statement = statement
-        self._params = params
-        self._into = into
-        self._batch = batch
-        self._options = options
-        self._rows: AsyncGenerator[T, None] | None = None
-
-    def __await__(self) -> Generator[Any, None, AsyncResult[Any]]:
-        return self._result().__await__()
-
-    async def _result(self) -> AsyncResult[Any]:
-        opened = self._open_session()
-        if not isinstance(opened, nullcontext):
-            raise TypeError("only a session's stream() can be awaited: use `async for` or `async with`")
-        async with opened as session:
-            return await AsyncSession.stream(session, self._statement, self._params, **self._options)
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        if self._rows is None:
-            self._rows = self._generate()
-        return self._rows
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._rows is not None:
-            await self._rows.aclose()
-
-    async def _generate(self) -> AsyncGenerator[T, None]:
-        async with self._open_session() as session:
-            options = {"yield_per": self._batch, **(self._options.get("execution_options") or {})}
-            result = await AsyncSession.stream(
-                session,
-                self._statement,
-                self._params,
-                **{**self._options, "execution_options": options},
-            )
-            finished = False
-            try:
-                async for part in result.partitions(self._batch):
-                    for row in cast("Sequence[T]", part) if self._into is None else convert(part, self._into):
-                        yield row
-                finished = True
-            finally:
-                if finished or not await cast("Fetching", session)._abandon_stream():  # noqa: SLF001  (of this file)
-                    await result.close()

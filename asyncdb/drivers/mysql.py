@@ -22,14 +22,9 @@ from ..config import DatabaseConfig
 from ..errors import ConfigurationError
 from ..greenlets import await_
 from .connecting import within_connect_timeout
-from .physical import (
-    BoundedCursor,
-    BoundedStreamCursor,
-    Liveness,
-    PhysicalConnection,
-    PhysicalDialect,
-    TransactionOptions,
-)
+from .cursors import BoundedCursor, BoundedStreamCursor
+from .dialect import PhysicalDialect
+from .physical import Liveness, PhysicalConnection, TransactionOptions
 from .sockets import SocketLook, shut_down
 from .statements import NotingCompiler
 from .tls import ssl_context

@@ -10,25 +10,21 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor
+from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 
 from ..config import DatabaseConfig, IsolationLevel
-from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
+from ..errors import TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
-from .statements import Kind, kind_of
+from .statements import Kind
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.default import DefaultDialect
-
     _Connection = AsyncAdapt_dbapi_connection
-    _Cursor = AsyncAdapt_dbapi_cursor
-    _Dialect = DefaultDialect
 else:
-    _Connection = _Cursor = _Dialect = object
+    _Connection = object
 
 T = TypeVar("T")
 log = logging.getLogger("asyncdb.transaction")
@@ -302,132 +298,6 @@ class PhysicalConnection(_Connection):
             log.info("%r: ROLLBACK failed (%s); the connection is dropped", self.config.alias, type(error).__name__)
 
 
-class BoundedCursor(_Cursor):
-    """Mixin of the adapted cursors: every reply within ``read_timeout``."""
-
-    _adapt_connection: Any
-
-    def _aenter_cursor(self, cursor: Any) -> Any:
-        # asyncmy 0.2.18 and psycopg 3.3.9 return the cursor itself: no need to switch greenlets for that.
-        return cursor
-
-    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
-        return await self._adapt_connection.bounded(super()._execute_async(operation, parameters))
-
-    async def _executemany_async(self, operation: Any, seq_of_parameters: Any) -> Any:
-        return await self._adapt_connection.bounded(super()._executemany_async(operation, seq_of_parameters))
-
-
-class BoundedStreamCursor(BoundedCursor):
-    """Mixin of the adapted server-side cursors: every batch within ``read_timeout``."""
-
-    def _bounded(self, work: Awaitable[T]) -> T:
-        connection: PhysicalConnection = self._adapt_connection
-        try:
-            return await_(connection.bounded(work))
-        except Exception as error:
-            connection._handle_exception(error)
-
-    def fetchone(self) -> Any:
-        return self._bounded(self._cursor.fetchone())
-
-    def fetchmany(self, size: int | None = None) -> Any:
-        return self._bounded(self._cursor.fetchmany(size if size is not None else self._cursor.arraysize))
-
-    def fetchall(self) -> Any:
-        return self._bounded(self._cursor.fetchall())
-
-
 def physical(dbapi_connection: Any) -> Any:
     """The ``PhysicalConnection`` behind SQLAlchemy's proxies."""
     return getattr(dbapi_connection, "dbapi_connection", None) or dbapi_connection
-
-
-class PhysicalDialect(_Dialect):
-    """Mixin of the dialects: hands the transaction to the ``PhysicalConnection``."""
-
-    isolation_levels: ClassVar[tuple[str, ...]] = (
-        "AUTOCOMMIT",
-        "READ UNCOMMITTED",
-        "READ COMMITTED",
-        "REPEATABLE READ",
-        "SERIALIZABLE",
-    )
-
-    streams_live_in_transactions = False
-    reads_streams_to_their_end = False
-    """Whether closing an unfinished stream reads all that the server still sends."""
-    on_new_connection: Callable[[Any], None] | None = None
-
-    def open(self, config: DatabaseConfig) -> Any:
-        """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
-        raise NotImplementedError
-
-    def release(self) -> None:
-        """Gives back what the dialect itself holds, once its pool is closed."""
-
-    def on_connect(self) -> Callable[[Any], None]:
-        drivers_own = super().on_connect()
-
-        def made(dbapi_connection: Any) -> None:
-            if drivers_own is not None:
-                drivers_own(dbapi_connection)
-            if self.on_new_connection is not None:
-                self.on_new_connection(dbapi_connection)
-
-        return made
-
-    def do_begin(self, dbapi_connection: Any) -> None:
-        connection = physical(dbapi_connection)
-        if connection.isolation_override != "AUTOCOMMIT":
-            connection.want_transaction()
-
-    def do_commit(self, dbapi_connection: Any) -> None:
-        physical(dbapi_connection).end("COMMIT")
-
-    def do_rollback(self, dbapi_connection: Any) -> None:
-        physical(dbapi_connection).end("ROLLBACK")
-
-    def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.execute(statement, parameters)
-
-    def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.execute(statement)
-
-    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.executemany(statement, parameters)
-
-    def _before(self, cursor: Any, statement: str, context: Any) -> None:
-        kind = kind_of(context, statement)
-        if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
-            kind = Kind.CONTROL
-        cursor._adapt_connection.before(kind)
-
-    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        link = physical(connection) if connection is not None else None
-        return getattr(link, "doom", None) is not None or super().is_disconnect(e, connection, cursor)
-
-    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
-        return self.isolation_levels
-
-    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        connection = physical(dbapi_connection)
-        if connection.begun is Begun.SENT:
-            raise TransactionMisuse("the isolation level cannot change inside a transaction: choose it where it begins")
-        connection.isolation_override = level
-
-    def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        connection = physical(dbapi_connection)
-        return connection.isolation_override or connection.isolation_level_of_server
-
-    def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        physical(dbapi_conn).isolation_override = None
-
-    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
-        return physical(dbapi_conn).isolation_level_of_server
-
-    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
-        return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")

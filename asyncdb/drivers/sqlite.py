@@ -28,15 +28,9 @@ from ..config import DatabaseConfig
 from ..errors import ConfigurationError
 from ..greenlets import await_, in_greenlet
 from .connecting import within_connect_timeout
-from .physical import (
-    Begun,
-    BoundedCursor,
-    BoundedStreamCursor,
-    Liveness,
-    PhysicalConnection,
-    PhysicalDialect,
-    TransactionOptions,
-)
+from .cursors import BoundedCursor, BoundedStreamCursor
+from .dialect import PhysicalDialect
+from .physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from .statements import Kind, NotingCompiler
 
 DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})

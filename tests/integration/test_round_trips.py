@@ -228,7 +228,7 @@ async def test_the_proxy_counts_more_for_a_stock_engine(stock: tuple[AsyncEngine
 async def test_a_verb_of_the_database_reads_in_one_round_trip_whatever_it_reads(
     proxied_books: Warm, statement: Any
 ) -> None:
-    """One statement is a transaction by itself: what it locks is let go at its end, what it calls is committed there."""
+    """One statement is a transaction by itself: at its end it lets go of its locks, and what it called is committed."""
     database, proxy = proxied_books
     await _create_function(database)
     proxy.reset()

@@ -1,0 +1,108 @@
+"""What holds of every dialect, whatever the driver: the transaction is the ``PhysicalConnection``'s own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..config import DatabaseConfig
+from ..errors import TransactionMisuse
+from .physical import Begun, physical
+from .statements import Kind, kind_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.default import DefaultDialect
+
+    _Dialect = DefaultDialect
+else:
+    _Dialect = object
+
+
+class PhysicalDialect(_Dialect):
+    """Mixin of the dialects: hands the transaction to the ``PhysicalConnection``."""
+
+    isolation_levels: ClassVar[tuple[str, ...]] = (
+        "AUTOCOMMIT",
+        "READ UNCOMMITTED",
+        "READ COMMITTED",
+        "REPEATABLE READ",
+        "SERIALIZABLE",
+    )
+
+    streams_live_in_transactions = False
+    reads_streams_to_their_end = False
+    """Whether closing an unfinished stream reads all that the server still sends."""
+    on_new_connection: Callable[[Any], None] | None = None
+
+    def open(self, config: DatabaseConfig) -> Any:
+        """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Gives back what the dialect itself holds, once its pool is closed."""
+
+    def on_connect(self) -> Callable[[Any], None]:
+        drivers_own = super().on_connect()
+
+        def made(dbapi_connection: Any) -> None:
+            if drivers_own is not None:
+                drivers_own(dbapi_connection)
+            if self.on_new_connection is not None:
+                self.on_new_connection(dbapi_connection)
+
+        return made
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        connection = physical(dbapi_connection)
+        if connection.isolation_override != "AUTOCOMMIT":
+            connection.want_transaction()
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        physical(dbapi_connection).end("COMMIT")
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        physical(dbapi_connection).end("ROLLBACK")
+
+    def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.execute(statement, parameters)
+
+    def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.execute(statement)
+
+    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        self._before(cursor, statement, context)
+        cursor.executemany(statement, parameters)
+
+    def _before(self, cursor: Any, statement: str, context: Any) -> None:
+        kind = kind_of(context, statement)
+        if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
+            kind = Kind.CONTROL
+        cursor._adapt_connection.before(kind)
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        link = physical(connection) if connection is not None else None
+        return getattr(link, "doom", None) is not None or super().is_disconnect(e, connection, cursor)
+
+    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
+        return self.isolation_levels
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        connection = physical(dbapi_connection)
+        if connection.begun is Begun.SENT:
+            raise TransactionMisuse("the isolation level cannot change inside a transaction: choose it where it begins")
+        connection.isolation_override = level
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        connection = physical(dbapi_connection)
+        return connection.isolation_override or connection.isolation_level_of_server
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        physical(dbapi_conn).isolation_override = None
+
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
+        return physical(dbapi_conn).isolation_level_of_server
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")
