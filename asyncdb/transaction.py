@@ -45,6 +45,15 @@ class AtomicSession(Session):
     async def close(self) -> NoReturn:
         raise TransactionMisuse("the atomic() block closes its session when it ends")
 
+    async def reset(self) -> NoReturn:
+        raise TransactionMisuse("reset() would roll the atomic() block back and go on: raise an exception instead")
+
+    async def invalidate(self) -> NoReturn:
+        raise TransactionMisuse("invalidate() would roll the atomic() block back and go on: raise an exception instead")
+
+    def begin(self) -> NoReturn:
+        raise TransactionMisuse("the atomic() block has begun its transaction: remove begin(), or nest an atomic()")
+
     def on_commit(self, hook: Hook, *, robust: bool = False) -> None:
         if not callable(hook):
             raise TypeError("on_commit() takes a function without arguments")
@@ -127,7 +136,11 @@ class Atomic(AbstractAsyncContextManager[Session]):
             raise TransactionMisuse(
                 f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint has none",
             )
-        savepoint = await outer.session.begin_nested() if self._savepoint else None
+        savepoint = None
+        if self._savepoint:
+            savepoint = await outer.session.begin_nested()
+            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement: one on its connection would precede it.
+            await outer.session.connection()
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
 
     async def __aexit__(

@@ -95,6 +95,17 @@ async def test_a_nested_block_that_raises_is_rolled_back_alone(books: Database) 
     assert await _new(books) == [10, 12]
 
 
+async def test_a_nested_block_holds_what_is_written_on_the_sessions_connection(books: Database) -> None:
+    async with books.atomic() as db:
+        connection = await db.connection()
+        with pytest.raises(Boom):
+            async with books.atomic():
+                await connection.execute(_row(10))
+                raise Boom
+        await connection.execute(_row(11))
+    assert await _new(books) == [11]
+
+
 async def test_a_statement_that_fails_in_a_nested_block_spoils_that_block_alone(books: Database) -> None:
     async with books.atomic() as db:
         await db.execute(_row(10))
@@ -392,6 +403,21 @@ async def test_ending_the_block_by_hand_is_refused_by_name(books: Database, verb
         with pytest.raises(TransactionMisuse, match="atomic"):
             await getattr(db, verb)()
     assert await _new(books) == [10]
+
+
+@pytest.mark.parametrize("verb", ["reset", "invalidate", "begin"])
+async def test_beginning_anew_inside_the_block_is_refused_and_nothing_survives_its_roll_back(
+    books: Database, verb: str
+) -> None:
+    with pytest.raises(TransactionMisuse, match="atomic"):
+        async with books.atomic() as db:
+            if verb != "begin":
+                await db.execute(_row(10))
+                await getattr(db, verb)()
+            async with db.begin():
+                await db.execute(_row(11))
+    assert await _new(books) == []
+    assert books.stats().checked_out == 0
 
 
 async def test_another_task_in_the_block_is_refused_with_both_names(books: Database) -> None:
