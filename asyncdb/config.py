@@ -114,22 +114,23 @@ class DatabaseConfig(BaseModel):
         try:
             parsed = make_url(url)
         except (ArgumentError, ValueError):
-            raise ConfigurationError("this is not a database URL (mysql://user:password@host/name)") from None
+            parsed = None
+        if parsed is None:  # raised here, for the error above may repeat a part of the URL
+            raise ConfigurationError("this is not a database URL (mysql://user:password@host/name)")
         backend = parsed.drivername.partition("+")[0]
         if backend not in _FAMILIES:
             raise ConfigurationError(
                 f"no driver for {backend!r} URLs: use one of {', '.join(sorted(_FAMILIES))}",
             )
         query = {name: value if isinstance(value, str) else value[-1] for name, value in parsed.query.items()}
-        return cls.of(
-            family=_FAMILIES[backend],
-            host=parsed.host,
-            port=parsed.port,
-            user=parsed.username,
-            password=parsed.password,
-            database=parsed.database or (":memory:" if backend == "sqlite" else ""),
-            **query | options,
-        )
+        place = {
+            "host": parsed.host,
+            "port": parsed.port,
+            "user": parsed.username,
+            "password": parsed.password,
+            "database": parsed.database or (":memory:" if backend == "sqlite" else ""),
+        }
+        return cls.of(**place | query | options | {"family": _FAMILIES[backend]})
 
     @classmethod
     def _explain(cls, error: Any) -> str:

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransa
 
 from .config import IsolationLevel
 from .drivers.physical import TransactionOptions, check_owner
-from .errors import TransactionMisuse, TransactionPoisoned
+from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from .session import Hook, Session
 
 log = logging.getLogger("asyncdb.transaction")
@@ -45,6 +45,15 @@ class AtomicSession(Session):
     async def close(self) -> NoReturn:
         raise TransactionMisuse("the atomic() block closes its session when it ends")
 
+    async def reset(self) -> NoReturn:
+        raise TransactionMisuse("reset() would roll the atomic() block back and go on: raise an exception instead")
+
+    async def invalidate(self) -> NoReturn:
+        raise TransactionMisuse("invalidate() would roll the atomic() block back and go on: raise an exception instead")
+
+    def begin(self) -> NoReturn:
+        raise TransactionMisuse("the atomic() block has begun its transaction: remove begin(), or nest an atomic()")
+
     def on_commit(self, hook: Hook, *, robust: bool = False) -> None:
         if not callable(hook):
             raise TypeError("on_commit() takes a function without arguments")
@@ -60,6 +69,8 @@ class _Block:
     outer: _Block | None = None
     savepoint: AsyncSessionTransaction | None = None
     hooks: list[tuple[Hook, bool]] = field(default_factory=list)
+    over: bool = False
+    """Whether another task than its owner left it, in whose context it still stands."""
 
 
 _blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", default=MappingProxyType({}))
@@ -67,7 +78,10 @@ _blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", defa
 
 def innermost(key: object, default: Any = None) -> Any:
     """The innermost open block of ``key`` (an engine) in this context, whoever owns it."""
-    return _blocks.get().get(key, default)
+    block = _blocks.get().get(key)
+    while block is not None and block.over:
+        block = block.outer
+    return default if block is None else block
 
 
 def current_session(key: object) -> AtomicSession | None:
@@ -127,7 +141,11 @@ class Atomic(AbstractAsyncContextManager[Session]):
             raise TransactionMisuse(
                 f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint has none",
             )
-        savepoint = await outer.session.begin_nested() if self._savepoint else None
+        savepoint = None
+        if self._savepoint:
+            savepoint = await outer.session.begin_nested()
+            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement: one on its connection would precede it.
+            await outer.session.connection()
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
 
     async def __aexit__(
@@ -137,14 +155,32 @@ class Atomic(AbstractAsyncContextManager[Session]):
         traceback: TracebackType | None,
     ) -> None:
         block = self._block
+        if block is not None and not block.over:
+            try:
+                check_owner(block.alias, block.owner)
+            except TransactionOwnedByTask:
+                await _abandon(block)
+                raise
         if block is None or self._token is None or innermost(self._engine) is not block:
             raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first")
-        check_owner(block.alias, block.owner)
         _blocks.reset(self._token)
         if block.outer is None:
             await _end_outermost(block, failed=exc is not None)
         else:
             await _end_nested(block, block.outer, failed=exc is not None)
+
+
+async def _abandon(block: _Block) -> None:
+    """Ends a block that another task left, as of a generator that was collected unfinished: nobody else will."""
+    block.over = True
+    if block.outer is not None:
+        block.session.spoil("a nested block was left in another task")
+        return
+    try:
+        await AsyncSession.invalidate(block.session)
+        await Session.close(block.session)
+    except SQLAlchemyError as err:  # its owner is in the middle of a statement
+        log.warning("%r: a block left in another task could not be ended (%s)", block.alias, type(err).__name__)
 
 
 async def _end_outermost(block: _Block, *, failed: bool) -> None:

@@ -263,7 +263,11 @@ class PhysicalConnection(_Connection):
         """Commits or rolls back, if the server has anything to end."""
         poison, sent = self.poison or self.spoiled, self.begun is Begun.SENT
         try:
-            if sql == "COMMIT" and poison is None:
+            if self.doom is not None:
+                self.abort()  # what it would answer cannot be told apart; the server rolls back when it is gone
+                if sql == "COMMIT" and sent:
+                    raise self.dbapi.OperationalError(f"this connection is lost, nothing was committed: {self.doom}")
+            elif sql == "COMMIT" and poison is None:
                 if sent:
                     self._say(sql)
             elif self.server_in_transaction:

@@ -83,9 +83,11 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def end(self, sql: str) -> None:
         read_only = self.options.read_only and self.begun is Begun.SENT
-        super().end(sql)
-        if read_only and self.doom is None:
-            self._say("PRAGMA query_only = OFF")
+        try:
+            super().end(sql)
+        finally:
+            if read_only and self.doom is None:
+                self._say("PRAGMA query_only = OFF")
 
     def ends_transaction(self, error: BaseException) -> bool:
         return not self.server_in_transaction

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, OperationalError
 
 from asyncdb import (
     Database,
@@ -93,6 +93,17 @@ async def test_a_nested_block_that_raises_is_rolled_back_alone(books: Database) 
                 raise Boom
         await db.execute(_row(12))
     assert await _new(books) == [10, 12]
+
+
+async def test_a_nested_block_holds_what_is_written_on_the_sessions_connection(books: Database) -> None:
+    async with books.atomic() as db:
+        connection = await db.connection()
+        with pytest.raises(Boom):
+            async with books.atomic():
+                await connection.execute(_row(10))
+                raise Boom
+        await connection.execute(_row(11))
+    assert await _new(books) == [11]
 
 
 async def test_a_statement_that_fails_in_a_nested_block_spoils_that_block_alone(books: Database) -> None:
@@ -394,6 +405,21 @@ async def test_ending_the_block_by_hand_is_refused_by_name(books: Database, verb
     assert await _new(books) == [10]
 
 
+@pytest.mark.parametrize("verb", ["reset", "invalidate", "begin"])
+async def test_beginning_anew_inside_the_block_is_refused_and_nothing_survives_its_roll_back(
+    books: Database, verb: str
+) -> None:
+    with pytest.raises(TransactionMisuse, match="atomic"):
+        async with books.atomic() as db:
+            if verb != "begin":
+                await db.execute(_row(10))
+                await getattr(db, verb)()
+            async with db.begin():
+                await db.execute(_row(11))
+    assert await _new(books) == []
+    assert books.stats().checked_out == 0
+
+
 async def test_another_task_in_the_block_is_refused_with_both_names(books: Database) -> None:
     async def child() -> None:
         await books.fetch_val(select(1))
@@ -415,6 +441,26 @@ async def test_another_task_that_nests_in_the_block_is_refused(books: Database) 
     async with books.atomic():
         with pytest.raises(TransactionOwnedByTask):
             await asyncio.create_task(child())
+
+
+async def test_a_block_in_a_generator_that_nobody_finished_gives_its_connection_back(
+    books: Database, open_transactions: Callable[[], int], eventually: Eventually
+) -> None:
+    async def numbers() -> AsyncGenerator[int]:
+        async with books.atomic() as db:
+            await db.execute(_row(10))
+            for number in await db.fetch_all(select(Book.id), into=int):
+                yield number
+
+    generator = numbers()
+    await anext(generator)
+    with pytest.raises(TransactionOwnedByTask):  # as asyncio does with a generator that was collected
+        await asyncio.create_task(generator.aclose())
+    assert books.stats().checked_out == 0
+    await eventually(lambda: open_transactions() == 0)
+    async with books.atomic() as db:
+        await db.execute(_row(11))
+    assert await _new(books) == [11]
 
 
 async def test_another_task_may_use_a_session_of_its_own(books: Database) -> None:
@@ -520,6 +566,19 @@ async def test_a_deadlock_in_a_savepoint_poisons_the_outer_block_as_well(books: 
     assert sorted(outcomes) == ["committed", "poisoned"]
     assert 30 not in await _new(books)
     assert len(await _new(books)) == 1
+
+
+@pytest.mark.families("mariadb", "mysql")
+async def test_after_a_reply_that_cannot_be_read_nothing_is_committed(books: Database) -> None:
+    async with books.session() as db:
+        await db.execute(_row(10))
+        await db.execute(text("SET character_set_results = latin1"))
+        with pytest.raises(UnicodeDecodeError):
+            await db.execute(text("SELECT 'é' UNION ALL SELECT 'éé'"))
+        with pytest.raises(OperationalError, match="nothing was committed"):
+            await db.commit()
+    assert await _new(books) == []
+
 
 
 @pytest.mark.families("mariadb", "mysql")

@@ -109,6 +109,19 @@ async def test_health_tells_instead_of_raising(server_url: str, family: str) -> 
 
 
 @SERVERS
+async def test_health_of_a_server_that_hangs_up_during_the_ping_is_not_ok(
+    proxied: tuple[DatabaseConfig, Proxy],
+) -> None:
+    config, proxy = proxied
+    async with _opened(config) as database:
+        await database.fetch_val(select(1))
+        proxy.half_reply()
+        health = await database.health()
+        assert (health.ok, health.error) == (False, "OperationalError")
+        assert database.stats().checked_out == 0
+
+
+@SERVERS
 async def test_health_of_an_unreachable_server_is_not_ok(server: DatabaseServer) -> None:
     async with _opened(DatabaseConfig.of(family=server.family, host="127.0.0.1", port=free_port())) as database:
         health = await database.health()

@@ -229,3 +229,12 @@ async def test_a_connection_left_behind_does_not_stay_query_only(file: Path) -> 
         await database.execute(_row(2))
         assert await _count(database) == 2
         assert database.stats().counts.connects == 1
+
+
+async def test_a_read_only_block_whose_commit_fails_does_not_leave_its_connection_query_only(file: Path) -> None:
+    async with _opened(file, pool_size=1) as database:
+        with pytest.raises(OperationalError, match="no transaction is active"):
+            async with database.atomic(read_only=True) as db:
+                await db.execute(text("ROLLBACK"))
+        await database.execute(_row(1))
+        assert database.stats().counts.connects == 1

@@ -187,6 +187,18 @@ def test_a_wrong_url_is_refused_and_not_repeated(url: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+def test_the_error_of_a_wrong_url_has_no_part_of_it_in_its_chain() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        DatabaseConfig.from_url(f"mysql://root:{SECRET}")  # the @host was forgotten: the password stands as the port
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_the_query_of_a_url_may_say_the_place() -> None:
+    config = DatabaseConfig.from_url("postgresql:///books?host=/run/postgresql&user=me")
+    assert (config.host, config.user, config.database) == ("/run/postgresql", "me", "books")
+
+
 def test_the_password_is_in_no_repr_or_str() -> None:
     config = DatabaseConfig.from_url(f"mysql://u:{SECRET}@h/d", driver_options={"sslpassword": SECRET})
     for shown in (repr(config), str(config), f"{config}", repr([config])):
