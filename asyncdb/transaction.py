@@ -4,7 +4,7 @@
 
     outermost block        BEGIN before the first statement ... COMMIT, then the hooks
       nested block         SAVEPOINT ... RELEASE, or ROLLBACK TO
-      nested, savepoint=False   nothing; if it fails, the outermost block cannot commit
+      nested, savepoint=False   nothing; if it fails, the nearest savepoint takes the blame, or the whole block
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
@@ -115,7 +115,6 @@ class Atomic(AbstractAsyncContextManager[Session]):
         self._savepoint = savepoint
         self._durable = durable
         self._block: _Block | None = None
-        self._token: Token[Mapping[object, _Block]] | None = None
 
     async def __aenter__(self) -> Session:
         if self._block is not None:
@@ -123,7 +122,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         outer: _Block | None = innermost(self._engine)
         block = self._outermost() if outer is None else await self._nested(outer)
         self._block = block
-        self._token = _blocks.set({**_blocks.get(), self._engine: block})
+        _blocks.set({**_blocks.get(), self._engine: block})
         return block.session
 
     def _outermost(self) -> _Block:
@@ -144,7 +143,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         savepoint = None
         if self._savepoint:
             savepoint = await outer.session.begin_nested()
-            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement: one on its connection would precede it.
+            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement; one on its connection would precede it.
             await outer.session.connection()
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
 
@@ -161,9 +160,10 @@ class Atomic(AbstractAsyncContextManager[Session]):
             except TransactionOwnedByTask:
                 await _abandon(block)
                 raise
-        if block is None or self._token is None or innermost(self._engine) is not block:
+        if block is None or innermost(self._engine) is not block:
             raise TransactionMisuse(f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first")
-        _blocks.reset(self._token)
+        others = {key: other for key, other in _blocks.get().items() if key is not block.key}
+        _blocks.set(others if block.outer is None else {**others, block.key: block.outer})
         if block.outer is None:
             await _end_outermost(block, failed=exc is not None)
         else:
