@@ -1,7 +1,7 @@
 """MySQL and MariaDB through asyncmy.
 
 Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``_proto``, ``_loop``, ``_connected``,
-``_result``, ``server_status``, ``query``; ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9
+``_result``, ``server_status``, ``query``; ``MySQLResult.unbuffered_active``; ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9
 (``dialects/mysql/asyncmy.py``).
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy.dialects.mysql.asyncmy import (
 from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 
 from ..config import DatabaseConfig
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, TransactionMisuse
 from ..greenlets import await_
 from .connecting import within_connect_timeout
 from .physical import (
@@ -31,7 +31,7 @@ from .physical import (
     TransactionOptions,
 )
 from .sockets import SocketLook, shut_down
-from .statements import NotingCompiler
+from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
 DRIVER_OPTIONS = frozenset({"charset", "client_flag", "program_name", "server_public_key"})
@@ -85,6 +85,23 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def server_in_transaction(self) -> bool:
         # An error packet carries no status: after one, the last status may be older than the transaction.
         return self.errors_met or bool(self._connection.server_status & _IN_TRANSACTION)
+
+    def before(self, kind: Kind) -> None:
+        self._refuse_amid_stream()
+        super().before(kind)
+
+    def end(self, sql: str) -> None:
+        if sql == "COMMIT":
+            self._refuse_amid_stream()
+        super().end(sql)
+
+    def _refuse_amid_stream(self) -> None:
+        # asyncmy 0.2.18 would throw away the rows that are still to come, and the stream would end as if it were whole.
+        if getattr(self._connection._result, "unbuffered_active", False):
+            raise TransactionMisuse(
+                f"a stream on {self.config.alias!r} is not at its end, and MySQL sends nothing else before it is: "
+                "read it to its end, leave it by `async with db.stream(...)`, or use another session() meanwhile",
+            )
 
     def look(self) -> Liveness:
         if self.doom is not None or not self._connection._connected or self._connection._stream_broken:
