@@ -320,6 +320,14 @@ class BoundedStreamCursor(BoundedCursor):
         except Exception as error:
             connection._handle_exception(error)
 
+    def close(self) -> None:
+        if self._cursor is None:
+            return
+        try:
+            self._bounded(self._cursor.close())  # reads, or asks, the server
+        finally:
+            self._cursor = None
+
     def fetchone(self) -> Any:
         return self._bounded(self._cursor.fetchone())
 
