@@ -144,7 +144,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         savepoint = None
         if self._savepoint:
             savepoint = await outer.session.begin_nested()
-            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement: one on its connection would precede it.
+            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement; one on its connection would precede it
             await outer.session.connection()
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
 

@@ -1,8 +1,8 @@
 """MySQL and MariaDB through asyncmy.
 
 Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``_proto``, ``_loop``, ``_connected``,
-``_result``, ``server_status``, ``query``; ``MySQLResult.unbuffered_active``; ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9
-(``dialects/mysql/asyncmy.py``).
+``_result``, ``server_status``, ``query``; ``MySQLResult.unbuffered_active``;
+``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
 """
 
 from __future__ import annotations

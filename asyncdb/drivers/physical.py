@@ -12,7 +12,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor
 
@@ -99,6 +99,8 @@ class PhysicalConnection(_Connection):
         self.options = DEFAULT_OPTIONS
         self.isolation_override: str | None = None
         self.wrote = False
+        self.wrote_before: dict[str, bool] = {}
+        """``wrote`` when each savepoint was set, to which a roll-back takes it back."""
         self.errors_met = False
         self.poison: str | None = None
         self.spoiled: str | None = None
@@ -269,6 +271,7 @@ class PhysicalConnection(_Connection):
                 self._roll_back()
         finally:
             self.begun, self.options, self.wrote = Begun.NO, DEFAULT_OPTIONS, False
+            self.wrote_before.clear()
             self.poison = self.spoiled = None
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:
@@ -321,12 +324,10 @@ class BoundedStreamCursor(BoundedCursor):
             connection._handle_exception(error)
 
     def close(self) -> None:
-        if self._cursor is None:
-            return
-        try:
-            self._bounded(self._cursor.close())  # reads, or asks, the server
-        finally:
-            self._cursor = None
+        cursor: Any = self._cursor
+        self._cursor = cast("Any", None)
+        if cursor is not None:
+            self._bounded(cursor.close())  # reads, or asks, the server
 
     def fetchone(self) -> Any:
         return self._bounded(self._cursor.fetchone())
@@ -387,13 +388,33 @@ class PhysicalDialect(_Dialect):
     def do_rollback(self, dbapi_connection: Any) -> None:
         physical(dbapi_connection).end("ROLLBACK")
 
+    def do_savepoint(self, connection: Any, name: str) -> None:
+        link = physical(connection.connection)
+        link.wrote_before[name] = link.wrote
+        super().do_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+    def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
+        super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        link = physical(connection.connection)
+        link.wrote = link.wrote_before.get(name, link.wrote)
+
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        wrote = cursor._adapt_connection.wrote
         self._before(cursor, statement, context)
-        cursor.execute(statement, parameters)
+        try:
+            cursor.execute(statement, parameters)
+        except self.loaded_dbapi.Error:
+            cursor._adapt_connection.wrote = wrote  # a statement that fails undoes itself
+            raise
 
     def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
+        wrote = cursor._adapt_connection.wrote
         self._before(cursor, statement, context)
-        cursor.execute(statement)
+        try:
+            cursor.execute(statement)
+        except self.loaded_dbapi.Error:
+            cursor._adapt_connection.wrote = wrote
+            raise
 
     def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         self._before(cursor, statement, context)

@@ -580,7 +580,6 @@ async def test_after_a_reply_that_cannot_be_read_nothing_is_committed(books: Dat
     assert await _new(books) == []
 
 
-
 @pytest.mark.families("mariadb", "mysql")
 async def test_a_deadlock_in_a_session_refuses_its_commit(books: Database) -> None:
     ready = [asyncio.Event(), asyncio.Event()]

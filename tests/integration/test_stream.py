@@ -103,11 +103,14 @@ async def test_the_end_of_an_unfinished_stream_is_bounded_when_the_server_is_sil
     config, proxy = proxied
     database = Database(config.model_copy(update={"read_timeout": 0.5}))
     try:
-        async with asyncio.timeout(10), database.session() as db:
-            async with db.stream(_numbers(database, 1_000_000), batch=10) as rows:
-                async for _ in rows:
-                    proxy.black_hole()
-                    break
+        async with (
+            asyncio.timeout(10),
+            database.session() as db,
+            db.stream(_numbers(database, 1_000_000), batch=10) as rows,
+        ):
+            async for _ in rows:
+                proxy.black_hole()
+                break
         proxy.restore()
         assert await database.fetch_val(select(1)) == 1
         assert database.stats().checked_out == 0
