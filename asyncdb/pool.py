@@ -254,6 +254,7 @@ class Pool(AsyncAdaptedQueuePool):
     # -- checkin -------------------------------------------------------------------------------------------------
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self._drop_if_unclean(record)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):
             record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
@@ -267,6 +268,15 @@ class Pool(AsyncAdaptedQueuePool):
             _close(record)
             self._pool.wake_one()
         self._returned.set()
+
+    def _drop_if_unclean(self, record: ConnectionPoolEntry) -> None:
+        """No connection with an open transaction, or in a state that is not known, comes back, whatever went wrong."""
+        connection: Any = record.dbapi_connection
+        if connection is not None and not connection.nothing_to_end:
+            if connection.doom is None:
+                log.warning("%r: a connection came back with a transaction open, and is dropped", self.config.alias)
+                connection.doom = "it came back with a transaction open"
+            record.invalidate()
 
     # -- closing -------------------------------------------------------------------------------------------------
 

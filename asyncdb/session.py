@@ -18,7 +18,7 @@ from .errors import TransactionMisuse, UncommittedWrites
 from .fetching import Fetching
 
 _CONNECTION, _SEVERAL = "asyncdb.connection", "asyncdb.several_connections"
-_OPTIONS, _SPOILED = "asyncdb.options", "asyncdb.spoiled"
+_OPTIONS, _SPOILED, _ENDING = "asyncdb.options", "asyncdb.spoiled", "asyncdb.ending"
 
 Hook = Callable[[], Awaitable[Any] | Any]
 
@@ -34,6 +34,7 @@ def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> 
         session.info[_SEVERAL] = True  # somebody bound a statement to another engine
     if _OPTIONS in session.info:
         link.options = session.info[_OPTIONS]
+        link.may_commit = session.info.get(_ENDING, False)
     if _SPOILED in session.info:
         link.spoiled = session.info[_SPOILED]
 
@@ -82,6 +83,13 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
         - **errors**: ``TransactionMisuse`` outside of ``atomic``, where nobody but you knows when the commit is.
         """
         raise TransactionMisuse("on_commit() needs an atomic() block: a plain session is committed by its user")
+
+    def begin_to_end(self) -> None:
+        """Says that the commit that comes is the block's own."""
+        info = self.sync_session.info
+        info[_ENDING] = True
+        if (link := info.get(_CONNECTION)) is not None:
+            link.may_commit = True
 
     @property
     def spoiled(self) -> str | None:

@@ -143,7 +143,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         savepoint = None
         if self._savepoint:
             savepoint = await outer.session.begin_nested()
-            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement; one on its connection would precede it.
+            # SQLAlchemy 2.1.9 sends SAVEPOINT with the session's next statement; one on its connection would precede it
             await outer.session.connection()
         return _Block(outer.key, outer.alias, outer.owner, outer.session, outer, savepoint)
 
@@ -189,6 +189,7 @@ async def _end_outermost(block: _Block, *, failed: bool) -> None:
         if not failed and session.spoiled is not None:
             raise TransactionPoisoned(f"the transaction on {block.alias!r} was rolled back: {session.spoiled}")
         if not failed:
+            session.begin_to_end()
             await AsyncSession.commit(session)
     finally:
         await _close(block)

@@ -65,9 +65,10 @@ async def _lifespan(receive: _Receive, send: _Send) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 await _start()
-            except AsyncDBError as err:
+            except Exception as err:
                 await _stop()
-                await send({"type": "lifespan.startup.failed", "message": str(err)})
+                reason = str(err) if isinstance(err, AsyncDBError) else f"{type(err).__name__} while starting"
+                await send({"type": "lifespan.startup.failed", "message": reason})
                 return
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":

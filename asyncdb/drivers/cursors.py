@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_cursor
 
@@ -43,6 +43,12 @@ class BoundedStreamCursor(BoundedCursor):
             return await_(connection.bounded(work))
         except Exception as error:
             connection._handle_exception(error)
+
+    def close(self) -> None:
+        cursor: Any = self._cursor
+        self._cursor = cast("Any", None)
+        if cursor is not None:
+            self._bounded(cursor.close())  # reads, or asks, the server
 
     def fetchone(self) -> Any:
         return self._bounded(self._cursor.fetchone())

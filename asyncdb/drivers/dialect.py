@@ -63,13 +63,28 @@ class PhysicalDialect(_Dialect):
     def do_rollback(self, dbapi_connection: Any) -> None:
         physical(dbapi_connection).end("ROLLBACK")
 
+    def do_savepoint(self, connection: Any, name: str) -> None:
+        link = physical(connection.connection)
+        link.wrote_before[name] = link.wrote
+        super().do_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+    def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
+        super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        link = physical(connection.connection)
+        link.wrote = link.wrote_before.get(name, link.wrote)
+
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.execute(statement, parameters)
+        link = cursor._adapt_connection
+        wrote = link.wrote
+        try:
+            self._before(cursor, statement, context)
+            cursor.execute(statement, parameters)
+        except self.loaded_dbapi.Error:
+            link.wrote = wrote  # a statement that fails undoes itself; an executemany may not
+            raise
 
     def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.execute(statement)
+        self.do_execute(cursor, statement, None, context)
 
     def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         self._before(cursor, statement, context)

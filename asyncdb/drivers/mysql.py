@@ -1,8 +1,8 @@
 """MySQL and MariaDB through asyncmy.
 
 Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``_proto``, ``_loop``, ``_connected``,
-``_result``, ``server_status``, ``query``; ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9
-(``dialects/mysql/asyncmy.py``).
+``_result``, ``server_status``, ``query``; ``MySQLResult.unbuffered_active``;
+``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sqlalchemy.dialects.mysql.asyncmy import (
 from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 
 from ..config import DatabaseConfig
-from ..errors import ConfigurationError
-from ..greenlets import await_
+from ..errors import ConfigurationError, TransactionMisuse
+from ..greenlets import await_, in_greenlet
 from .connecting import within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
 from .sockets import SocketLook, shut_down
-from .statements import NotingCompiler
+from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
 DRIVER_OPTIONS = frozenset({"charset", "client_flag", "program_name", "server_public_key"})
 """What ``driver_options`` may hold; everything else of asyncmy's ``connect`` has an option of its own or is unsafe."""
 
 _CHARSETS = ("utf8mb4", "utf8")
-_IN_TRANSACTION = 0x0001
+_IN_TRANSACTION, _NO_BACKSLASH_ESCAPES = 0x0001, 0x0200
 _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 _SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
@@ -51,13 +51,12 @@ class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
 
     async def _async_soft_close(self) -> None:
         if self._more_results:
-            await super()._async_soft_close()
+            await self._adapt_connection.bounded(super()._async_soft_close())
 
     def close(self) -> None:
-        if self._more_results:
-            super().close()
-        else:
-            self._rows.clear()
+        self._rows.clear()
+        if self._more_results and in_greenlet():
+            await_(self._adapt_connection.bounded(self._cursor.close()))
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_asyncmy_ss_cursor):
@@ -85,6 +84,23 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def stream_unfinished(self) -> bool:
         result = self._connection._result
         return result is not None and bool(result.unbuffered_active)
+
+    def before(self, kind: Kind) -> None:
+        self._refuse_amid_stream()
+        super().before(kind)
+
+    def end(self, sql: str) -> None:
+        if sql == "COMMIT":
+            self._refuse_amid_stream()
+        super().end(sql)
+
+    def _refuse_amid_stream(self) -> None:
+        # asyncmy 0.2.18 would throw away the rows that are still to come, and the stream would end as if it were whole.
+        if self.stream_unfinished:
+            raise TransactionMisuse(
+                f"a stream on {self.config.alias!r} is not at its end, and MySQL sends nothing else before it is: "
+                "read it to its end, leave it by `async with db.stream(...)`, or use another session() meanwhile",
+            )
 
     def look(self) -> Liveness:
         raw = self._connection
@@ -186,6 +202,12 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if config.init_command:
             await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
         await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
+        if raw.server_status & _NO_BACKSLASH_ESCAPES:
+            # asyncmy 0.2.18 writes bytes so that they can end their literal in this mode: an SQL injection.
+            raise ConfigurationError(
+                f"database {config.alias!r}: sql_mode has NO_BACKSLASH_ESCAPES, in which asyncmy cannot quote bytes "
+                "safely: take it out of the server's sql_mode or set another in session_settings",
+            )
         await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
         return raw._result.rows[0]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 
 from ..config import DatabaseConfig, IsolationLevel
-from ..errors import TransactionOwnedByTask, TransactionPoisoned
+from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
 from .statements import Kind
 
@@ -64,6 +64,9 @@ class TransactionOptions:
 
 DEFAULT_OPTIONS = TransactionOptions()
 _NO_REPLY = "no reply"
+_ENDS_ITSELF = (
+    "begins and ends its transaction itself: leave it normally to commit, raise to roll back, nest one for less"
+)
 _EACH_STATEMENT_READS_ANEW = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})
 
 
@@ -96,7 +99,10 @@ class PhysicalConnection(_Connection):
         self.begun = Begun.NO
         self.options = DEFAULT_OPTIONS
         self.isolation_override: str | None = None
+        self.may_commit = False
         self.wrote = False
+        self.wrote_before: dict[str, bool] = {}
+        """``wrote`` when each savepoint was set, to which a roll-back takes it back."""
         self.errors_met = False
         self.poison: str | None = None
         self.spoiled: str | None = None
@@ -232,6 +238,8 @@ class PhysicalConnection(_Connection):
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
+        if kind is Kind.BOUNDARY and self.options.owner is not None:
+            raise TransactionMisuse(f"the atomic() block on {self.config.alias!r} {_ENDS_ITSELF}")
         if self.begun is Begun.SENT and not self.server_in_transaction:
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if kind is Kind.OPAQUE and self.options.single:
@@ -261,6 +269,8 @@ class PhysicalConnection(_Connection):
 
     def end(self, sql: str) -> None:
         """Commits or rolls back, if the server has anything to end."""
+        if sql == "COMMIT" and self.options.owner is not None and not self.may_commit:
+            raise TransactionMisuse(f"the atomic() block on {self.config.alias!r} {_ENDS_ITSELF}")
         poison, sent = self.poison or self.spoiled, self.begun is Begun.SENT
         try:
             if self.doom is not None:
@@ -273,7 +283,8 @@ class PhysicalConnection(_Connection):
             elif self.server_in_transaction:
                 self._roll_back()
         finally:
-            self.begun, self.options, self.wrote = Begun.NO, DEFAULT_OPTIONS, False
+            self.begun, self.options, self.wrote, self.may_commit = Begun.NO, DEFAULT_OPTIONS, False, False
+            self.wrote_before.clear()
             self.poison = self.spoiled = None
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:

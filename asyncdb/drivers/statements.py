@@ -26,12 +26,14 @@ class Kind(enum.Enum):
     - ``OPAQUE``: nothing says that it writes, but it may lock, or call what writes (``text()``, FOR UPDATE,
       a function that is not known): it needs a transaction;
     - ``CONTROL``: it is about the transaction or the session itself (SAVEPOINT, SET): it needs a transaction;
+    - ``BOUNDARY``: it begins or ends a transaction by hand (BEGIN, COMMIT);
     - ``WRITE``: it changes rows or the schema: it needs a transaction, and somebody has to commit it.
     """
 
     READ = "read"
     OPAQUE = "opaque"
     CONTROL = "control"
+    BOUNDARY = "boundary"
     WRITE = "write"
 
 
@@ -61,7 +63,10 @@ _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _WRITING_VERB = re.compile(r"\b(?:insert|update|delete|merge|into|call)\b", re.IGNORECASE)
 _QUERIES = frozenset("select with explain values table show describe desc help pragma".split())
-_CONTROLS = frozenset("savepoint release rollback commit begin start set reset use lock unlock declare fetch".split())
+_CONTROLS = frozenset("savepoint release rollback set reset use lock unlock declare fetch".split())
+_BOUNDARY = re.compile(
+    r"\s*(?:commit|begin|start|end|abort|rollback(?!(?:\s+work|\s+transaction)?\s+to\b))\b", re.IGNORECASE
+)
 
 
 class NotingCompiler(_Compiler):  # type: ignore[misc]  # a mixin
@@ -155,6 +160,8 @@ def kind_of_text(statement: str) -> Kind:
     words = _QUOTED.sub(" ", statement)
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
+    if _BOUNDARY.match(words):
+        return Kind.BOUNDARY
     if first in _CONTROLS:
         return Kind.CONTROL
     if first in _QUERIES and not _WRITING_VERB.search(_ROW_LOCK.sub(" ", words)):

@@ -659,3 +659,31 @@ async def test_a_second_task_cannot_use_the_session_of_a_block(books: Database) 
             await stranger
         await db.execute(_row(11))
     assert await _new(books) == [10, 11]
+
+
+@pytest.mark.parametrize("sql", ["COMMIT", "ROLLBACK", "begin", "START TRANSACTION", "rollback work"])
+async def test_beginning_and_ending_in_sql_is_refused_inside_a_block(books: Database, sql: str) -> None:
+    with pytest.raises(TransactionMisuse, match="ends its transaction itself"):
+        async with books.atomic() as db:
+            await db.execute(_row(10))
+            await db.execute(text(sql))
+    assert await _new(books) == []
+    assert books.stats().checked_out == 0
+
+
+async def test_a_commit_on_the_connection_of_a_block_is_refused_and_nothing_survives(books: Database) -> None:
+    with pytest.raises(TransactionMisuse, match="ends its transaction itself"):
+        async with books.atomic() as db:
+            await db.execute(_row(10))
+            await (await db.connection()).commit()
+    assert await _new(books) == []
+    assert books.stats().checked_out == 0
+
+
+async def test_a_savepoint_by_hand_works_inside_a_block(books: Database) -> None:
+    async with books.atomic() as db:
+        await db.execute(_row(10))
+        await db.execute(text("SAVEPOINT mine"))
+        await db.execute(_row(11))
+        await db.execute(text("ROLLBACK TO SAVEPOINT mine"))
+    assert await _new(books) == [10]

@@ -226,3 +226,27 @@ async def test_a_function_that_writes_is_committed_by_database_execute(books: Da
     await books.execute(text(sql))
     assert await books.fetch_val(text("SELECT writes()")) == 1
     assert await _count(books) == 4
+
+
+async def test_a_write_that_failed_is_not_one_that_nobody_committed(books: Database) -> None:
+    async with books.session() as db:
+        with pytest.raises(IntegrityError):
+            await db.execute(insert(Book).values(id=1, title="there already"))
+    with pytest.raises(UncommittedWrites):
+        async with books.session() as db:
+            await db.execute(insert(Book).values(id=10, title="new"))
+            with pytest.raises(IntegrityError):
+                await db.execute(insert(Book).values(id=1, title="there already"))
+
+
+async def test_a_write_that_was_rolled_back_to_a_savepoint_is_not_one_that_nobody_committed(books: Database) -> None:
+    async with books.session() as db:
+        savepoint = await db.begin_nested()
+        await db.execute(insert(Book).values(id=10, title="new"))
+        await savepoint.rollback()
+    with pytest.raises(UncommittedWrites):
+        async with books.session() as db:
+            await db.execute(insert(Book).values(id=10, title="new"))
+            savepoint = await db.begin_nested()
+            await db.execute(insert(Book).values(id=11, title="newer"))
+            await savepoint.rollback()

@@ -235,6 +235,8 @@ async def test_a_read_only_block_whose_commit_fails_does_not_leave_its_connectio
     async with _opened(file, pool_size=1) as database:
         with pytest.raises(OperationalError, match="no transaction is active"):
             async with database.atomic(read_only=True) as db:
-                await db.execute(text("ROLLBACK"))
+                await db.fetch_all(select(Book.id))
+                raw = await (await db.connection()).get_raw_connection()
+                await raw.driver_connection.execute_fetchall("ROLLBACK")  # type: ignore[union-attr]
         await database.execute(_row(1))
         assert database.stats().counts.connects == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import TextClause, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncResult
 
-from asyncdb import Database, DatabaseConfig
+from asyncdb import Database, DatabaseConfig, TransactionMisuse
 from asyncdb.testing import Proxy
 from tests.tables import Book
 
@@ -79,6 +80,43 @@ async def test_a_stream_in_a_transaction_that_ends_early_leaves_the_transaction_
         await db.execute(insert(Book).values(id=11, title="after"))
         assert await db.fetch_val(select(Book.title).where(Book.id == 10)) == "before"
     assert await books.fetch_all(select(Book.id).where(Book.id > 3).order_by(Book.id), into=int) == [10, 11]
+
+
+@pytest.mark.families("mariadb", "mysql")
+async def test_a_statement_amid_a_stream_is_refused_and_no_row_vanishes(books: Database) -> None:
+    seen = []
+    async with books.atomic() as db:
+        async with db.stream(select(Book.id).order_by(Book.id), into=int, batch=1) as rows:
+            async for number in rows:
+                seen.append(number)
+                if number == 1:
+                    with pytest.raises(TransactionMisuse, match="not at its end"):
+                        await db.execute(select(1))
+        assert await db.fetch_val(select(1)) == 1
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.families("mariadb", "postgresql")
+async def test_the_end_of_an_unfinished_stream_is_bounded_when_the_server_is_silent(
+    proxied: tuple[DatabaseConfig, Proxy],
+) -> None:
+    config, proxy = proxied
+    database = Database(config.model_copy(update={"read_timeout": 0.5}))
+    try:
+        async with (
+            asyncio.timeout(10),
+            database.session() as db,
+            db.stream(_numbers(database, 1_000_000), batch=10) as rows,
+        ):
+            async for _ in rows:
+                proxy.black_hole()
+                break
+        proxy.restore()
+        assert await database.fetch_val(select(1)) == 1
+        assert database.stats().checked_out == 0
+    finally:
+        proxy.restore()
+        await database.close()
 
 
 async def test_an_async_with_that_is_never_iterated_takes_no_connection(books: Database) -> None:

@@ -131,6 +131,10 @@ async def test_asyncmys_connection_has_what_we_read(request: pytest.FixtureReque
             assert hasattr(raw, name), f"asyncmy's Connection.{name} is gone"
         assert raw._stream_broken is False or raw._stream_broken is None or not raw._stream_broken
         assert raw._connected
+        await raw.query("SELECT 1", unbuffered=True)
+        assert raw._result.unbuffered_active
+        await raw._result._finish_unbuffered_query()
+        assert not raw._result.unbuffered_active
         await raw.query("BEGIN")
         assert raw.server_status & 1
         await raw.query("COMMIT")
