@@ -21,7 +21,7 @@ from .fetching import Fetching, Params
 from .health import Health
 from .pool import PoolStats
 from .session import Session, SessionBlock
-from .transaction import Atomic, current_session
+from .transaction import Atomic, current_session, innermost
 
 log = logging.getLogger("asyncdb.database")
 
@@ -121,7 +121,9 @@ class Database(Fetching):
           it is rolled back;
         - **cancel**: rolled back, the connection given back or dropped.
         """
-        return SessionBlock(Session(self.engine, **options), self.config.alias)
+        engine = self.engine
+        inside_atomic = innermost(engine) is not None
+        return SessionBlock(Session(engine, **options), self.config.alias, inside_atomic=inside_atomic)
 
     def atomic(
         self,

@@ -23,7 +23,8 @@
 
 Errors of the server itself (a duplicate key, a syntax error, a lock time-out)
 stay SQLAlchemy's: ``sqlalchemy.exc.DBAPIError`` and its children. No message
-here carries an SQL parameter, a password or a URL.
+of ours carries an SQL parameter, a password or a URL; the server's own words may
+quote a value (``Duplicate entry 'Momo' for key 'title'``).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from __future__ import annotations
 from sqlalchemy import exc as sa_exc
 
 
-class AsyncDBError(Exception):
-    """Base of every error that asyncdb raises by itself."""
+class AsyncDBError(sa_exc.DontWrapMixin, Exception):
+    """Base of every error that asyncdb raises by itself; SQLAlchemy passes it on as it is."""
 
 
 class ConfigurationError(AsyncDBError, ValueError):

@@ -20,6 +20,11 @@ from .fetching import Fetching
 _CONNECTION, _SEVERAL = "asyncdb.connection", "asyncdb.several_connections"
 _OPTIONS, _SPOILED, _ENDING = "asyncdb.options", "asyncdb.spoiled", "asyncdb.ending"
 
+_OF_THE_BLOCK = (
+    "an atomic() block is open here and session() is not part of it: use the block's own session "
+    "(async with atomic() as db, or a parameter named db)"
+)
+
 Hook = Callable[[], Awaitable[Any] | Any]
 
 
@@ -129,11 +134,12 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
 class SessionBlock(AbstractAsyncContextManager[Session]):
     """``async with`` over one session; see :meth:`asyncdb.Database.session`."""
 
-    __slots__ = ("_alias", "_session")
+    __slots__ = ("_alias", "_remedy", "_session")
 
-    def __init__(self, session: Session, alias: str) -> None:
+    def __init__(self, session: Session, alias: str, *, inside_atomic: bool) -> None:
         self._session = session
         self._alias = alias
+        self._remedy = _OF_THE_BLOCK if inside_atomic else "await session.commit(), or use atomic()"
 
     async def __aenter__(self) -> Session:
         return self._session
@@ -146,5 +152,5 @@ class SessionBlock(AbstractAsyncContextManager[Session]):
         if lost:
             raise UncommittedWrites(
                 f"the session on {self._alias!r} wrote and ended without a commit, so it was rolled back: "
-                "await session.commit(), or use atomic()",
+                f"{self._remedy}",
             )

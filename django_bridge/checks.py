@@ -106,7 +106,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 
 def _about_age(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
-    if getattr(settings, "ASGI_APPLICATION", None) and database.get("CONN_MAX_AGE", 0) != 0:
+    if database.get("CONN_MAX_AGE", 0) != 0:
         yield _warning(
             "W001",
             f"CONN_MAX_AGE of database {alias!r} strands connections under ASGI: Django gives each "

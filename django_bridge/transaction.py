@@ -83,6 +83,7 @@ def _with_session(
         async with session(using, model=model, for_write=for_write) as db:
             return await function(*args, db=db, **kwargs)
 
+    view.gives_db = True  # type: ignore[attr-defined]  # atomic() refuses to give another one
     return view
 
 
@@ -182,6 +183,11 @@ class Atomic:
 
     def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         _require_async(function, "atomic")
+        if getattr(function, "gives_db", False):
+            raise TypeError(
+                f"atomic: {_name(function)} has a session of its own, which is not part of the block: remove "
+                "with_session, for atomic gives its session to a parameter named db",
+            )
         takes_db = _takes_db(function)
 
         @functools.wraps(function)

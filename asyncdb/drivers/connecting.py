@@ -36,6 +36,7 @@ async def within_connect_timeout(
             err,
         ) from err
     except (driver_error, OSError, ValueError) as err:
+        _let_go(err)
         raise ConnectFailed(f"cannot connect to {config}: {_reason(err)}", err) from err
     except asyncio.CancelledError as err:
         _let_go(err)
@@ -43,9 +44,9 @@ async def within_connect_timeout(
 
 
 def _let_go(error: BaseException) -> None:
-    """Empties the frames of a login that was cut short.
+    """Empties the frames of a login that failed, which an error report would show with the password in them.
 
-    psycopg 3.3.9 closes a socket that is still connecting when it is collected, and the traceback would hold it.
+    Besides, psycopg 3.3.9 closes a socket that is still connecting when it is collected: the traceback would hold it.
     """
     part: BaseException | None = error
     while part is not None:

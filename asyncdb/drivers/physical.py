@@ -76,7 +76,7 @@ def check_owner(alias: str, owner: asyncio.Task[Any] | None) -> None:
     if task is not owner:
         raise TransactionOwnedByTask(
             f"the transaction on {alias!r} belongs to {_name(owner)}, and {_name(task)} reached it: "
-            "await its work in the owner's task, or start the task outside of the block",
+            "await one after the other in the owner's task (asyncio.gather makes tasks), or start the task outside",
         )
 
 

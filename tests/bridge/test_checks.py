@@ -59,10 +59,10 @@ def test_an_unknown_alias_is_an_error(project: Any) -> None:
     assert ids(ours()) == ["E001"]
 
 
-def test_conn_max_age_under_asgi_is_a_warning(default: Any, project: Any) -> None:
-    default("mysql", CONN_MAX_AGE=60)
+def test_conn_max_age_is_a_warning(default: Any) -> None:
+    default("mysql")
     assert ours() == []
-    project(ASGI_APPLICATION="project.asgi.application")
+    default("mysql", CONN_MAX_AGE=60)
     assert ids(ours()) == ["W001"]
 
 

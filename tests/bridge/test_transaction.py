@@ -272,3 +272,11 @@ def test_a_view_under_wsgi_leaves_nothing_open(project: Any, tmp_path: Any) -> N
     assert len({id(one) for one in kept}) == 3
     assert all(one.closed for one in kept)
     assert registry.databases() == []
+
+
+def test_atomic_over_with_session_is_refused_since_the_session_would_not_be_the_blocks() -> None:
+    with pytest.raises(TypeError, match="remove with_session"):
+
+        @atomic
+        @with_session
+        async def view(request: Any, *, db: Session) -> None: ...

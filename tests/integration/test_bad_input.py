@@ -402,3 +402,21 @@ async def test_a_time_out_around_a_session_leaves_the_pool_whole(whole: Database
             await db.execute(insert(Book).values(id=99, title="never"))
             await asyncio.Event().wait()
     assert await whole.fetch_one_or_none(select(Book).where(Book.id == 99)) is None
+
+
+@pytest.mark.families("mariadb", "postgresql")
+async def test_the_frames_of_a_failed_login_hold_no_password(server_url: str) -> None:
+    """Django's error report shows the local variables of every frame."""
+    config = DatabaseConfig.from_url(server_url, password="no-such-secret")
+    database = Database(config)
+    with pytest.raises(ConnectFailed) as failed:
+        await database.fetch_val(select(1))
+    await database.close()
+    error: BaseException | None = failed.value
+    while error is not None:
+        traceback = error.__traceback__
+        while traceback is not None:
+            shown = {name: repr(value) for name, value in traceback.tb_frame.f_locals.items()}
+            assert not [name for name, value in shown.items() if "no-such-secret" in value and name != "server_url"]
+            traceback = traceback.tb_next
+        error = error.__cause__ or error.__context__

@@ -250,3 +250,10 @@ async def test_a_write_that_was_rolled_back_to_a_savepoint_is_not_one_that_nobod
             savepoint = await db.begin_nested()
             await db.execute(insert(Book).values(id=11, title="newer"))
             await savepoint.rollback()
+
+
+async def test_a_session_forgotten_inside_a_block_is_told_of_the_blocks_own(books: Database) -> None:
+    with pytest.raises(UncommittedWrites, match=r"not part of it: use the block's own session"):
+        async with books.atomic(), books.session() as other:
+            await other.execute(insert(Book).values(id=40, title="outside"))
+    assert await books.fetch_one_or_none(select(Book.id).where(Book.id == 40)) is None

@@ -33,6 +33,10 @@ SQLALCHEMY = [
     "sqlalchemy.sql.compiler:SQLCompiler.visit_update",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_delete",
     "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_connection._handle_exception",
+    "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_connection._execute_mutex",
+    "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_cursor._adapt_connection",
+    "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_cursor._aenter_cursor",
+    "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_cursor._async_soft_close",
     "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_cursor._execute_async",
     "sqlalchemy.connectors.asyncio:AsyncAdapt_dbapi_cursor._executemany_async",
     "sqlalchemy.dialects.mysql.asyncmy:AsyncAdapt_asyncmy_connection",
@@ -50,6 +54,8 @@ SQLALCHEMY = [
 ]
 DRIVERS = [
     "asyncmy.connection:Connection.connect",
+    "asyncmy.connection:MySQLResult.has_next",
+    "asyncmy.cursors:Cursor._result",
     "asyncmy.connection:Connection.query",
     "asyncmy.connection:Connection.ping",
     "asyncmy.connection:Connection.escape",
