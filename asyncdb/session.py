@@ -147,8 +147,10 @@ class SessionBlock(AbstractAsyncContextManager[Session]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lost = exc is None and self._session.has_uncommitted_writes
-        await self._session.close()
+        try:
+            lost = exc is None and self._session.has_uncommitted_writes
+        finally:
+            await self._session.close()
         if lost:
             raise UncommittedWrites(
                 f"the session on {self._alias!r} wrote and ended without a commit, so it was rolled back: "

@@ -1,4 +1,4 @@
-"""One clock over the whole login, and one clear error when it fails."""
+"""What every login has: options that are known, one clock over all of it, one clear error when it fails."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ def _reason(error: BaseException) -> str:
     """The driver's own words, in one line; drivers put neither password nor parameters into a login error."""
     words = error.args[-1] if error.args and isinstance(error.args[-1], str) else str(error)
     return " ".join(words.split()) or type(error).__name__
+
+
+def refuse_unknown_options(config: DatabaseConfig, known: frozenset[str]) -> None:
+    """Raises ``ConfigurationError`` that names each of ``driver_options`` that is not known."""
+    unknown = sorted(set(config.driver_options) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"database {config.alias!r}: driver_options {', '.join(unknown)} cannot be honoured on {config.family} "
+            f"(known: {', '.join(sorted(known))})",
+        )

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError, TransactionMisuse
 from ..greenlets import await_, in_greenlet
-from .connecting import within_connect_timeout
+from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
@@ -226,12 +226,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
 
     - **errors**: ``ConfigurationError`` for an option that asyncmy cannot honour.
     """
-    unknown = sorted(set(config.driver_options) - DRIVER_OPTIONS)
-    if unknown:
-        raise ConfigurationError(
-            f"database {config.alias!r}: driver_options {', '.join(unknown)} cannot be honoured on MySQL "
-            f"(known: {', '.join(sorted(DRIVER_OPTIONS))})",
-        )
+    refuse_unknown_options(config, DRIVER_OPTIONS)
     charset = config.driver_options.get("charset", "utf8mb4")
     if charset not in _CHARSETS:
         raise ConfigurationError(

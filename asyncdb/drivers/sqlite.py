@@ -27,7 +27,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
 from ..greenlets import await_, in_greenlet
-from .connecting import within_connect_timeout
+from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Begun, Liveness, PhysicalConnection, TransactionOptions
@@ -206,12 +206,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
 
     - **errors**: ``ConfigurationError`` for an option that cannot be honoured.
     """
-    unknown = sorted(set(config.driver_options) - DRIVER_OPTIONS)
-    if unknown:
-        raise ConfigurationError(
-            f"database {config.alias!r}: driver_options {', '.join(unknown)} cannot be honoured on SQLite "
-            f"(known: {', '.join(sorted(DRIVER_OPTIONS))})",
-        )
+    refuse_unknown_options(config, DRIVER_OPTIONS)
     mode = config.driver_options.get("transaction_mode")
     if mode is not None and str(mode).upper() not in _TRANSACTION_MODES:
         raise ConfigurationError(

@@ -5,21 +5,19 @@ After each of them the bridged endpoints answer every request. The stock ones ar
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asyncdb.testing import MariaDBServer
+from tests.atlas import serving
+from tests.polling import until
 
-ROOT = Path(__file__).resolve().parents[2]
 POOL_SIZE = 10
 REQUESTS, AT_ONCE = 200, 16
 WAIT_TIMEOUT = 2
@@ -28,19 +26,9 @@ PATHS = ("search/?q=san&limit=5", "countries/?limit=3", "cities/2988507/", "near
 pytestmark = pytest.mark.acceptance
 
 
-def load(name: str) -> Any:
-    """A file of the demo, by its path: the demo is a project, not a package of ours."""
-    spec = importlib.util.spec_from_file_location(f"gone_away_{name}", ROOT / "examples" / "atlas" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[MariaDBServer]:
+def server(mariadb: MariaDBServer) -> Iterator[MariaDBServer]:
+    """One of its own, for it is restarted; ``mariadb`` is asked for because it knows FAMILIES."""
     with MariaDBServer(wait_timeout=WAIT_TIMEOUT) as mariadb:
         mariadb.create_database("atlas")
         yield mariadb
@@ -48,7 +36,6 @@ def server() -> Iterator[MariaDBServer]:
 
 @pytest.fixture(scope="module")
 def site(server: MariaDBServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    serving = load("serving")
     prepared = serving.Site(tmp_path_factory.mktemp("atlas"), url=server.url("atlas"))
     prepared.manage("migrate", "--verbosity", "0", quiet=True)
     prepared.manage("load_places", "--limit", "200", quiet=True)
@@ -93,13 +80,6 @@ def statuses(site: Any, prefix: str) -> list[int | str]:
 def counts(site: Any) -> dict[str, int]:
     found: dict[str, int] = site.call("GET", "/health/").json()["pool"]["counts"]
     return found
-
-
-def until(true: Callable[[], bool], *, within: float) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {within} s"
-        time.sleep(0.05)
 
 
 def idle(server: MariaDBServer) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,26 +14,13 @@ from typing import Any
 import pytest
 
 from asyncdb.testing import MariaDBServer, free_port
+from tests.atlas import ATLAS, serving
+from tests.polling import until
 
-ATLAS = Path(__file__).resolve().parents[2] / "examples" / "atlas"
 PATH = "/bridge/search/?q=san&limit=5"
 UVICORN = ("-m", "uvicorn", "atlas.asgi:application", "--app-dir", str(ATLAS), "--log-level", "warning")
 
 pytestmark = pytest.mark.acceptance
-
-
-def load_serving() -> Any:
-    """The demo's own runner, by its path: the demo is a project, not a package of ours."""
-    spec = importlib.util.spec_from_file_location("serving_of_atlas", ATLAS / "serving.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-serving = load_serving()
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +55,6 @@ def served(site: Any, *command: str, ends_with: signal.Signals = signal.SIGTERM)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def until(true: Callable[[], bool], *, within: float) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {within} s"
-        time.sleep(0.05)
 
 
 def connections(mariadb: MariaDBServer, name: str) -> int:

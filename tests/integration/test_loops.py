@@ -18,6 +18,7 @@ from sqlalchemy import select, text
 from asyncdb import Database, DatabaseConfig, NoEventLoop, registry
 from asyncdb.errors import DatabaseClosed
 from asyncdb.testing import DatabaseServer
+from tests.polling import until
 
 CONNECTION_ID = {"mysql": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
 
@@ -36,13 +37,6 @@ def _get(config: DatabaseConfig) -> Database:
 async def _read(config: DatabaseConfig) -> int:
     value: int = await _get(config).fetch_val(select(42))
     return value
-
-
-def _eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
 
 
 def test_three_loops_in_sequence_have_a_database_each(database_config: DatabaseConfig) -> None:
@@ -67,7 +61,7 @@ def test_a_fresh_loop_for_each_call_leaves_no_server_thread(
     """Asgiref's ``async_to_sync`` runs each call on a loop of its own."""
     for _ in range(8):
         assert asyncio.run(_read(database_config)) == 42
-    _eventually(lambda: server_threads() == [])
+    until(lambda: server_threads() == [])
 
 
 # Python's transport and psycopg's connection say on collection that their loop ended without them: so it did.
@@ -83,7 +77,7 @@ def test_a_loop_that_is_closed_without_its_generators_is_swept(
     loop.close()  # no shutdown_asyncgens
     assert asyncio.run(_read(database_config)) == 42
     assert registry.databases() == []
-    _eventually(lambda: server_threads() == [])
+    until(lambda: server_threads() == [])
     gc.collect()
 
 
@@ -117,7 +111,7 @@ def test_six_threads_with_a_loop_each_do_not_meet(
     assert not errors, "\n".join(errors)
     assert len({id(database) for database in databases}) == 6
     assert registry.databases() == []
-    _eventually(lambda: server_threads() == [])
+    until(lambda: server_threads() == [])
 
 
 def _in_forked_child(work: Callable[[], Coroutine[Any, Any, None]], *, within: float = 20.0) -> str:
@@ -260,4 +254,4 @@ def test_a_cancelled_main_task_leaves_no_server_thread(
     with pytest.raises(TimeoutError):
         asyncio.run(main())
     assert registry.databases() == []
-    _eventually(lambda: server_threads() == [])
+    until(lambda: server_threads() == [])

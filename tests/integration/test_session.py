@@ -257,3 +257,16 @@ async def test_a_session_forgotten_inside_a_block_is_told_of_the_blocks_own(book
         async with books.atomic(), books.session() as other:
             await other.execute(insert(Book).values(id=40, title="outside"))
     assert await books.fetch_one_or_none(select(Book.id).where(Book.id == 40)) is None
+
+
+async def test_a_session_is_closed_even_where_it_cannot_be_told_what_it_holds(
+    books: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Session) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with books.session() as db:
+            await db.fetch_val(select(1))
+            monkeypatch.setattr(Session, "has_uncommitted_writes", property(broken))
+    assert books.stats().checked_out == 0

@@ -6,13 +6,14 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import asyncmy
 import psycopg
 import pytest
 
 from asyncdb.testing import MariaDBServer, PostgreSQLServer, Proxy
+from tests.polling import until
 
 
 class EchoServer:
@@ -84,13 +85,6 @@ def ask(client: socket.socket, line: bytes) -> bytes:
     return answer
 
 
-def wait_until(condition: Callable[[], bool], within: float = 5.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true within {within:g} s"
-        time.sleep(0.005)
-
-
 async def test_three_selects_of_asyncmy_are_three_round_trips(mariadb: MariaDBServer) -> None:
     with Proxy(mariadb.host, mariadb.port) as proxy:
         connection = await asyncmy.connect(
@@ -103,7 +97,7 @@ async def test_three_selects_of_asyncmy_are_three_round_trips(mariadb: MariaDBSe
                 assert await cursor.fetchone() == (1,)
         assert proxy.round_trips == 3
         await connection.ensure_closed()
-        wait_until(lambda: proxy.connections == 0)
+        until(lambda: proxy.connections == 0)
         assert proxy.round_trips == 3, "the goodbye is no round trip"
 
 
@@ -117,7 +111,7 @@ async def test_three_selects_of_psycopg_are_three_round_trips(postgresql: Postgr
             assert await cursor.fetchall() == [(number,)]
         assert proxy.round_trips == 3
         await connection.close()
-        wait_until(lambda: proxy.connections == 0)
+        until(lambda: proxy.connections == 0)
         assert proxy.round_trips == 3, "the goodbye is no round trip"
 
 
@@ -148,7 +142,7 @@ def test_round_trips_are_counted_for_each_connection(proxy: Proxy) -> None:
         ask(two, b"b\n")
         assert sorted(proxy.round_trips_per_connection) == [1, 2]
         assert proxy.round_trips == 3
-    wait_until(lambda: proxy.connections == 0)
+    until(lambda: proxy.connections == 0)
     assert proxy.round_trips == 3
 
 
@@ -251,7 +245,7 @@ def test_stop_closes_everything_and_leaves_no_thread(echo: EchoServer) -> None:
         assert client.recv(10) == b""
         with pytest.raises(ConnectionRefusedError):
             dial(proxy)
-    wait_until(lambda: not {t for t in threading.enumerate() if t.name.startswith("proxy-")} - before)
+    until(lambda: not {t for t in threading.enumerate() if t.name.startswith("proxy-")} - before)
 
 
 def test_a_proxy_that_does_not_run_says_so() -> None:

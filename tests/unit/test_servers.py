@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 
 from asyncdb.testing import MariaDBServer, MySQLServer, PostgreSQLServer, PrivateServer, ServerFailed
+from tests.polling import until
 
 KINDS: dict[str, type[PrivateServer]] = {"mariadb": MariaDBServer, "postgresql": PostgreSQLServer}
 
@@ -69,13 +69,6 @@ def process_is_there(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], within: float = 10.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true within {within:g} s"
-        time.sleep(0.01)
-
-
 async def test_clients_come_in_through_tcp_and_through_the_socket(server: PrivateServer) -> None:
     for socket in (False, True):
         connection = await connect(server, socket=socket)
@@ -119,7 +112,7 @@ async def test_the_user_owns_a_created_database_until_it_is_dropped(server: Priv
 
 
 async def test_connections_are_those_of_clients_alone(server: PrivateServer) -> None:
-    wait_until(lambda: server.connections() == [])
+    until(lambda: server.connections() == [], within=10)
     connection = await connect(server)
     mine = "SELECT pg_backend_pid()" if server.family == "postgresql" else "SELECT CONNECTION_ID()"
     number = await ask(connection, mine)
@@ -128,7 +121,7 @@ async def test_connections_are_those_of_clients_alone(server: PrivateServer) -> 
     assert seen.host.startswith("127.0.0.1:")
     assert seen.command in {"Sleep", "idle"}
     await close(connection)
-    wait_until(lambda: server.connections() == [])
+    until(lambda: server.connections() == [], within=10)
 
 
 async def test_kill_connections_ends_each_and_counts_them(own_server: PrivateServer) -> None:
@@ -222,7 +215,7 @@ def test_nothing_is_left_when_the_test_process_ends(kind: type[PrivateServer], e
             assert process.stdin is not None
             process.stdin.close()
         process.wait(30)
-        wait_until(lambda: not process_is_there(int(pid)) and not Path(folder).exists())
+        until(lambda: not process_is_there(int(pid)) and not Path(folder).exists(), within=10)
 
 
 def test_a_forked_child_does_not_stop_the_server(kind: type[PrivateServer]) -> None:
