@@ -29,9 +29,9 @@ pytestmark = pytest.mark.acceptance
 @pytest.fixture(scope="module")
 def server(mariadb: MariaDBServer) -> Iterator[MariaDBServer]:
     """One of its own, for it is restarted; ``mariadb`` is asked for because it knows FAMILIES."""
-    with MariaDBServer(wait_timeout=WAIT_TIMEOUT) as mariadb:
-        mariadb.create_database("atlas")
-        yield mariadb
+    with MariaDBServer(wait_timeout=WAIT_TIMEOUT) as own:
+        own.create_database("atlas")
+        yield own
 
 
 @pytest.fixture(scope="module")
