@@ -13,6 +13,7 @@ class DjangoBridgeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks
+        from . import checks, hooks
 
         checks.register()
+        hooks.install()
