@@ -48,7 +48,7 @@ def python(code: str, *, database: dict[str, Any], before: str = WITHOUT_MYSQLCL
     """Runs ``code`` in a project of its own, and returns what it printed."""
     first = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{before}\nimport django\ndatabase = {database!r}\n"
     done = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", first + setup + textwrap.dedent(code)],
+        [sys.executable, "-I", "-W", "error", "-c", first + setup + "\n" + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -101,6 +101,23 @@ def test_client_flags_are_judged_by_their_names_as_with_mysqlclient(flags: int, 
     )
     assert complaint in printed
     assert "CAPABILITIES" not in printed
+
+
+def test_the_backend_of_contrib_gis_has_it_too_in_whatever_order_its_modules_come() -> None:
+    printed = python(
+        """
+        from types import ModuleType
+        gdal = sys.modules["django.contrib.gis.gdal"] = ModuleType("gdal")  # GDAL itself need not be installed
+        gdal.OGRGeomType = None
+        from django.contrib.gis.db.backends.mysql import introspection as of_gis
+        from django.db.backends.mysql import base, introspection
+        print(of_gis.FIELD_TYPE.__name__, introspection.FIELD_TYPE is of_gis.FIELD_TYPE, base.Database.version_info[0])
+        print([name for name in sys.modules if name.startswith("MySQLdb")])
+        """,
+        database=NOWHERE,
+        setup="from django_bridge.wrappers import mysqldb; mysqldb.make_importable()",
+    )
+    assert printed.splitlines() == ["asyncmy.constants.FIELD_TYPE True 2", "[]"]
 
 
 @pytest.mark.families("mariadb", "mysql")
