@@ -31,6 +31,7 @@ In = Callable[..., Awaitable[Any]]
 def _installed() -> Iterator[None]:
     before = bool(lazy._replaced)
     lazy.install()
+    assert lazy._replaced
     yield
     if not before:
         lazy.uninstall()
@@ -92,7 +93,7 @@ def refused(read: Callable[[], Any]) -> str:
 async def test_a_deferred_field_names_defer_only_and_arefresh_from_db(models: Any, in_thread: In) -> None:
     book = await in_thread(models.Book.objects.defer("summary").first)
     assert refused(lambda: book.summary) == (
-        "Book.summary is deferred, and loading it here would block the event loop: take \"summary\" out of .defer() "
+        'Book.summary is deferred, and loading it here would block the event loop: take "summary" out of .defer() '
         'or add it to .only(), or first await book.arefresh_from_db(fields=["summary"])'
     )
 
@@ -124,7 +125,7 @@ async def test_a_loaded_field_is_read_on_the_loop(models: Any, in_thread: In) ->
 async def test_a_foreign_key_names_select_related(models: Any, in_thread: In) -> None:
     book = await in_thread(models.Book.objects.first)
     assert refused(lambda: book.author) == (
-        "Book.author is not loaded, and loading it here would block the event loop: add .select_related(\"author\") "
+        'Book.author is not loaded, and loading it here would block the event loop: add .select_related("author") '
         'to the query (from another model: "...__author"), or first await run_django(getattr, book, "author")'
     )
 
@@ -347,7 +348,7 @@ async def test_fetch_raise_raises_its_own_error(models: Any, in_thread: In) -> N
     from django.db.models import FETCH_RAISE
 
     book = await in_thread(models.Book.objects.fetch_mode(FETCH_RAISE).first)
-    with pytest.raises(FieldFetchBlocked, match="Fetching of Book.author blocked"):
+    with pytest.raises(FieldFetchBlocked, match=r"Fetching of Book\.author blocked"):
         book.author  # noqa: B018
 
 

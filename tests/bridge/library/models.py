@@ -1,5 +1,7 @@
 """Every kind of relation once, for what is read lazily."""
 
+# ruff: noqa: DJ008  (a __str__ only where it reads something)
+
 from __future__ import annotations
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
