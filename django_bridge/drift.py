@@ -93,7 +93,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
         "create_forward_many_to_many_manager.ManyRelatedManager.__init__",
         "create_forward_many_to_many_manager.ManyRelatedManager._apply_rel_filters",
     ),
-    "django.db.models.query": ("QuerySet._fetch_all", "QuerySet.count", "QuerySet.exists"),
+    "django.db.models.query": ("QuerySet._fetch_all", "QuerySet.count", "QuerySet.exists", "QuerySet.iterator"),
     "django.db.models.query_utils": ("DeferredAttribute.__get__", "DeferredAttribute.fetch_*"),
     "django.db.transaction": ("Atomic.__enter__", "Atomic.__exit__"),
     "django.dispatch.dispatcher": (

@@ -23,6 +23,7 @@ from django.db.models import QuerySet
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor, ReverseOneToOneDescriptor
 from django.db.models.query_utils import DeferredAttribute
 from django.template import smartif
+from django.utils import asyncio
 
 from .errors import LazyLoadError
 from .lazy_remedies import of_field, of_manager, of_rows
@@ -76,6 +77,7 @@ def _hooks() -> Iterator[tuple[type, str, Callable[[_Function], _Function]]]:
     yield QuerySet, "_fetch_all", _fetching_rows
     yield QuerySet, "count", _asking_rows
     yield QuerySet, "exists", _asking_rows
+    yield QuerySet, "iterator", _iterating_rows
     for operator in smartif.OPERATORS.values():
         yield operator, "eval", _evaluating
 
@@ -83,9 +85,9 @@ def _hooks() -> Iterator[tuple[type, str, Callable[[_Function], _Function]]]:
 # One field of one instance
 
 
-def _or_explained(read: Callable[[], Any], explain: Callable[..., LazyLoadError], *about: Any) -> Any:
+def _read(original: _Function, *args: Any, explain: Callable[..., LazyLoadError], about: tuple[Any, ...]) -> Any:
     try:
-        return read()
+        return original(*args)
     except LazyLoadError:  # of a field that was read on the way
         raise
     except SynchronousOnlyOperation as err:
@@ -95,7 +97,7 @@ def _or_explained(read: Callable[[], Any], explain: Callable[..., LazyLoadError]
 def _fetching(original: _Function) -> _Function:
     @functools.wraps(original)
     def fetch(self: Any, fetcher: Any, instance: Any) -> Any:
-        return _or_explained(lambda: original(self, fetcher, instance), of_field, fetcher, instance)
+        return _read(original, self, fetcher, instance, explain=of_field, about=(fetcher, instance))
 
     return fetch
 
@@ -106,9 +108,10 @@ def _reading_a_column(original: _Function) -> _Function:
         # The column of a foreign key comes here when it is loaded, too.
         if instance is None:
             return self
-        if (name := self.field.attname) in instance.__dict__:
-            return instance.__dict__[name]
-        return _or_explained(lambda: original(self, instance, cls), of_field, self, instance)
+        data = instance.__dict__
+        if (name := self.field.attname) in data:
+            return data[name]
+        return _read(original, self, instance, cls, explain=of_field, about=(self, instance))
 
     return __get__
 
@@ -116,7 +119,7 @@ def _reading_a_column(original: _Function) -> _Function:
 def _reading_forward(original: _Function) -> _Function:
     @functools.wraps(original)
     def get_object(self: Any, instance: Any) -> Any:
-        return _or_explained(lambda: original(self, instance), of_field, self, instance)
+        return _read(original, self, instance, explain=of_field, about=(self, instance))
 
     return get_object
 
@@ -128,7 +131,7 @@ def _reading_backward(original: _Function) -> _Function:
             return self
         if (related := instance._state.fields_cache.get(self.related.cache_name)) is not None:
             return related
-        return _or_explained(lambda: original(self, instance, cls), of_field, self, instance)
+        return _read(original, self, instance, cls, explain=of_field, about=(self, instance))
 
     return __get__
 
@@ -136,12 +139,7 @@ def _reading_backward(original: _Function) -> _Function:
 def _reading_any(original: _Function) -> _Function:
     @functools.wraps(original)
     def __get__(self: Any, instance: Any, cls: Any = None) -> Any:  # noqa: N807
-        try:
-            return original(self, instance, cls)
-        except LazyLoadError:
-            raise
-        except SynchronousOnlyOperation as err:
-            raise of_field(self, instance) from err
+        return _read(original, self, instance, cls, explain=of_field, about=(self, instance))
 
     return __get__
 
@@ -153,12 +151,7 @@ def _making_a_manager(original: _Function) -> _Function:
     @functools.wraps(original)
     def __get__(self: Any, instance: Any, cls: Any = None) -> Any:  # noqa: N807
         # The manager of a generic relation asks for the content type when it is made.
-        try:
-            return original(self, instance, cls)
-        except LazyLoadError:
-            raise
-        except SynchronousOnlyOperation as err:
-            raise of_manager(instance, self.rel.field.name) from err
+        return _read(original, self, instance, cls, explain=of_manager, about=(instance, self.rel.field.name))
 
     return __get__
 
@@ -181,14 +174,38 @@ def _asking_rows(original: _Function) -> _Function:
     return ask
 
 
+def _iterating_rows(original: _Function) -> _Function:
+    @functools.wraps(original)
+    def iterator(self: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = original(self, *args, **kwargs)
+        try:
+            asyncio.get_running_loop()  # type: ignore[attr-defined]  # Django's, which passes in a greenlet
+        except RuntimeError:  # the query is allowed: no row costs more than before
+            return rows
+        return _until_refused(self, rows)
+
+    return iterator
+
+
+def _until_refused(rows: Any, each: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from each
+    except SynchronousOnlyOperation as err:
+        _explain_rows(rows, err)
+        raise
+
+
 def _rows_or_explained(read: _Function, rows: Any) -> Any:
     try:
         return read(rows)
-    except LazyLoadError:
-        raise
     except SynchronousOnlyOperation as err:
-        if (explained := of_rows(rows)) is None:  # no related manager's: Django's own words are right
-            raise
+        _explain_rows(rows, err)
+        raise
+
+
+def _explain_rows(rows: Any, err: SynchronousOnlyOperation) -> None:
+    """Raises the better error; returns for rows of no related manager, of which Django's own words are right."""
+    if not isinstance(err, LazyLoadError) and (explained := of_rows(rows)) is not None:
         raise explained from err
 
 

@@ -68,8 +68,8 @@ def _of_accessor(model: type[Model], name: str) -> LazyLoadError:
 
 def _of_relation(rows: Any, instance: Model) -> tuple[type[Model], str] | None:
     for field in rows._known_related_objects:
-        if isinstance(instance, field.remote_field.model):
-            return type(instance), field.remote_field.get_accessor_name()
+        if isinstance(instance, field.remote_field.model) and (name := field.remote_field.get_accessor_name()):
+            return type(instance), name
     filtered = _filtered(rows)
     for name, source in _many_to_many(instance):
         if any(source is target for target in filtered):

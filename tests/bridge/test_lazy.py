@@ -13,6 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
+from django.core import serializers
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, connections
 from django.db.models import Prefetch
@@ -238,8 +239,10 @@ async def test_a_related_manager_that_is_iterated_names_prefetch_related(
         lambda tags: repr(tags.all()),
         lambda tags: list(tags.values_list("name", flat=True)),
         lambda tags: pickle.dumps(tags.all()),
+        lambda tags: list(tags.iterator()),
+        lambda tags: list(tags.all().iterator(chunk_size=2)),
     ],
-    ids="len bool index first get count exists filtered repr values pickle".split(),
+    ids="len bool index first get count exists filtered repr values pickle iterator chunks".split(),
 )
 async def test_every_way_to_read_a_related_manager_says_the_same(read: Any, models: Any, in_thread: In) -> None:
     book = await in_thread(models.Book.objects.first)
@@ -267,6 +270,7 @@ async def test_a_query_that_is_no_lazy_loading_keeps_djangos_error(models: Any, 
     for read in (
         lambda: list(models.Book.objects.all()),
         lambda: models.Book.objects.filter(author=1).count(),
+        lambda: list(models.Book.objects.iterator()),
         lambda: list(models.Tag.objects.filter(book=book)),
         lambda: list(models.Note.objects.filter(object_id=1)),
         book.refresh_from_db,
@@ -326,6 +330,13 @@ def test_the_error_can_be_pickled() -> None:
     assert str(pickle.loads(pickle.dumps(LazyLoadError("Book.author is not loaded")))) == "Book.author is not loaded"
 
 
+async def test_a_serializer_names_what_it_reads(models: Any, in_thread: In) -> None:
+    book = await in_thread(models.Book.objects.first)
+    assert refused(lambda: serializers.serialize("json", [book])).startswith("Book.tags is not loaded")
+    book = await in_thread(models.Book.objects.prefetch_related("tags").first)
+    assert '"tags": [1]' in serializers.serialize("json", [book])
+
+
 # Fetch modes
 
 
@@ -368,6 +379,7 @@ async def test_in_a_thread_everything_is_loaded_lazily(models: Any, in_thread: I
         book = models.Book.objects.defer("summary").first()
         note = models.Note.objects.first()
         names = [tag.name for tag in book.tags.all()]
+        assert inspect.isgenerator(book.tags.iterator())
         return [book.summary, book.author.publisher.name, book.cover.colour, note.content_object.title, *names]
 
     assert await in_thread(read) == ["Time", "T", "green", "Momo", "green"]
