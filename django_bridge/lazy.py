@@ -5,9 +5,8 @@ Here its error is caught where the field is known. Where the query is allowed (i
 nothing happens, and what is loaded already is read as fast as before.
 
 Private names used here, in Django 5.2 and 6.1: ``QuerySet._fetch_all``, ``_result_cache``, ``_prefetch_done`` and
-``_prefetch_related_lookups``, ``Model._state``, ``django.utils.asyncio.get_running_loop``, and the variable ``func`` of
-``django.template.smartif``;
-``drift.py`` watches them. What ``lazy_remedies.py`` reads is named there.
+``_prefetch_related_lookups``, ``Model._state``, ``django.utils.asyncio.get_running_loop``, and the variable ``func``
+of ``django.template.smartif``; ``drift.py`` watches them. What ``lazy_remedies.py`` reads is named there.
 """
 
 from __future__ import annotations
