@@ -1,0 +1,110 @@
+"""How many statements were sent, and by which kind of driver.
+
+Nothing of ours is asked. A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways
+of running. Which driver carried it is seen in the drivers' own code, which nobody here wrote:
+
+- a **sync** driver was at work if, in the same thread, mysqlclient's ``Connection.query``, psycopg's blocking
+  ``waiting.wait``, or the cursor of ``sqlite3`` was entered before the statement came back;
+- an **async** driver was at work if asyncmy's ``Connection._execute_command``, psycopg's ``waiting.wait_async``, or
+  aiosqlite's ``Connection._execute`` was entered.
+
+A statement is native if an async driver was at work and no sync one. One that reached no driver (refused by Django, or
+by a cursor of a test's own making) was not sent. For SQLite the same ``sqlite3`` is below both, but under aiosqlite it
+runs in aiosqlite's thread and not in that of the statement.
+
+Private names used here: ``CursorWrapper._execute`` and ``._executemany`` (Django 5.2 and 6.1),
+``asyncmy.Connection._execute_command`` (asyncmy 0.2.18), ``aiosqlite.Connection._execute`` (aiosqlite 0.22).
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class _Seen(threading.local):
+    """How often a sync driver was entered in this thread."""
+
+    sync = 0
+
+
+class Counter:
+    """Counts from the moment it is installed until the process ends."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.native = 0
+        self._seen = _Seen()
+        self._async_seen = 0
+
+    def take(self) -> tuple[int, int]:
+        """Returns how many were sent, and how many of them were native, since the last call."""
+        taken = self.sent, self.native
+        self.sent = self.native = 0
+        return taken
+
+    def install(self, family: str) -> None:
+        """Watches Django, and the drivers of a family."""
+        from django.db.backends.utils import CursorWrapper
+
+        for name in ("_execute", "_executemany"):
+            _replace(CursorWrapper, name, self._statement)
+        getattr(self, f"_watch_{family}")()
+
+    def _watch_mariadb(self) -> None:
+        from asyncmy.connection import Connection as AsyncConnection
+        from MySQLdb.connections import Connection
+
+        _replace(Connection, "query", self._sync)
+        _replace(AsyncConnection, "_execute_command", self._async)
+
+    def _watch_postgresql(self) -> None:
+        from psycopg import waiting
+
+        _replace(waiting, "wait", self._sync)
+        _replace(waiting, "wait_async", self._async)
+
+    def _watch_sqlite(self) -> None:
+        from aiosqlite import Connection
+        from django.db.backends.sqlite3.base import SQLiteCursorWrapper
+
+        for name in ("execute", "executemany"):
+            _replace(SQLiteCursorWrapper, name, self._sync)
+        _replace(Connection, "_execute", self._async)
+
+    def _statement(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def counted(*args: Any) -> Any:
+            sync, asynchronous = self._seen.sync, self._async_seen
+            try:
+                return original(*args)
+            finally:
+                if self._seen.sync != sync:
+                    self.sent += 1
+                elif self._async_seen != asynchronous:
+                    self.sent += 1
+                    self.native += 1
+
+        return counted
+
+    def _sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            self._seen.sync += 1
+            return original(*args, **kwargs)
+
+        return seen
+
+    def _async(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        async def seen(*args: Any, **kwargs: Any) -> Any:
+            self._async_seen += 1
+            return await original(*args, **kwargs)
+
+        return seen
+
+
+def _replace(owner: Any, name: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    setattr(owner, name, by(getattr(owner, name)))

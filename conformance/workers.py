@@ -1,0 +1,88 @@
+"""Worker processes, so many at a time; one that dies is followed by another that goes on behind the test it died of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .job import Job
+from .records import KILLED, Record, Results
+
+_ROOT = Path(__file__).resolve().parent.parent
+_LIVES = 12
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job, and how it went."""
+
+    job: Job
+    seconds: float
+    finished: bool
+    """Whether all of its tests were run."""
+
+
+def run_all(jobs: Iterable[Job], *, at_a_time: int, timeout: float, tell: Callable[[Done], None]) -> list[Done]:
+    """Runs the jobs, each for at most ``timeout`` seconds; what they print is beside their results."""
+
+    def run(job: Job) -> Done:
+        done = _run(job, timeout)
+        tell(done)
+        return done
+
+    with ThreadPoolExecutor(at_a_time) as pool:
+        return list(pool.map(run, jobs))
+
+
+def _run(job: Job, timeout: float) -> Done:
+    began = time.monotonic()
+    results = Results(job.results_file)
+    job.results_file.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_LIVES):
+        if results.read()[2]:
+            break
+        left = began + timeout - time.monotonic()
+        ended = _process(job, left)
+        records, running, finished = results.read()
+        if finished:
+            break
+        if running is None and not ended:
+            break  # it died before, or after, all tests: the next one would as well
+        if running is not None:
+            results.add(Record(running, KILLED, note=f"the process ended: {job.results_file.with_suffix('.log')}"))
+        if left <= 0:
+            break
+    return Done(job, time.monotonic() - began, results.read()[2])
+
+
+def _process(job: Job, timeout: float) -> bool:
+    """Runs one worker; False if it failed by itself."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, **job.as_environment(), "PYTHONPATH": path}
+    with job.results_file.with_suffix(".log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "conformance.worker"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout=max(timeout, 0.0)) == 0
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            # With what its tests have started.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
