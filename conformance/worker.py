@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from .job import Job
 
 
-def main() -> None:
-    job = Job.from_environment()
+@contextmanager
+def runtests(job: Job) -> Iterator[Any]:
+    """Gives the module, in the place where it finds everything, as if it were the program."""
     sys.path.insert(0, job.tests)
     os.chdir(job.tests)
     os.environ["DJANGO_SETTINGS_MODULE"] = "conformance.settings"
     with tempfile.TemporaryDirectory(prefix="django_") as folder:
-        # As runtests.py does where it is the program.
         tempfile.tempdir = os.environ["TMPDIR"] = folder
-        import runtests
+        yield importlib.import_module("runtests")
 
-        runtests.django_tests(
+
+def main() -> None:
+    """Runs the tests of the job of this process."""
+    job = Job.from_environment()
+    with runtests(job) as module:
+        module.django_tests(
             verbosity=1,
             interactive=False,
             failfast=False,

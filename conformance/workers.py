@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .job import Job
 from .records import KILLED, Record, Results
@@ -50,7 +52,7 @@ def _run(job: Job, timeout: float) -> Done:
             break
         left = began + timeout - time.monotonic()
         ended = _process(job, left)
-        records, running, finished = results.read()
+        _, running, finished = results.read()
         if finished:
             break
         if running is None and not ended:
@@ -64,25 +66,27 @@ def _run(job: Job, timeout: float) -> Done:
 
 def _process(job: Job, timeout: float) -> bool:
     """Runs one worker; False if it failed by itself."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, **job.as_environment(), "PYTHONPATH": path}
     with job.results_file.with_suffix(".log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.worker"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        process = start(job, "conformance.worker", log)
         try:
             return process.wait(timeout=max(timeout, 0.0)) == 0
         except subprocess.TimeoutExpired:
             return True
         finally:
             # With what its tests have started.
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
+
+
+def start(job: Job, module: str, log: IO[str]) -> subprocess.Popen[bytes]:
+    """Starts a module that takes its job from its environment."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        env={**os.environ, **job.as_environment(), "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
