@@ -60,13 +60,11 @@ def _read(owner: type, method: str, tests: Path) -> Iterator[_Function]:
                 and isinstance(node.value, ast.Name)
                 and node.value.id in ("self", "cls")
             ):
-                called = methods.get(node.attr)
-            elif isinstance(node, ast.Name):
-                called = module.get(node.id)
+                named: ast.AST | None = methods.get(node.attr)
             else:
-                continue
-            if isinstance(called, _Function):
-                waiting.append(called)
+                named = module.get(node.id) if isinstance(node, ast.Name) else None
+            if isinstance(named, _Function):
+                waiting.append(named)
 
 
 @cache

@@ -12,13 +12,13 @@ from asyncdb.testing import DatabaseServer, MariaDBServer, PostgreSQLServer
 
 FAMILIES = ("sqlite", "postgresql", "mariadb")
 
-_MARIADB = {
+_MARIADB: dict[str, str | int] = {
     "innodb_flush_log_at_trx_commit": 0,
     "innodb_buffer_pool_size": "192M",
     "innodb_log_file_size": "96M",
     "innodb_stats_persistent": "OFF",
 }
-_POSTGRESQL = {"synchronous_commit": "off", "shared_buffers": "64MB", "max_wal_size": "1GB"}
+_POSTGRESQL: dict[str, str | int] = {"synchronous_commit": "off", "shared_buffers": "64MB", "max_wal_size": "1GB"}
 _ENGINES = {"mariadb": "mysql", "postgresql": "postgresql", "sqlite": "sqlite3"}
 
 

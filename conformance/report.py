@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from .compare import App, Outcomes
 
 
+_COLUMNS = ("tests", "failed", "errors", "skipped")
+
+
 @dataclass
 class Family:
     """One database family."""
@@ -38,12 +41,7 @@ class Family:
 
 
 def _sum(outcomes: Sequence[Outcomes]) -> Outcomes:
-    return Outcomes(
-        *(sum(getattr(each, name) for each in outcomes) for name in ("tests", "failed", "errors", "skipped"))
-    )
-
-
-_COLUMNS = ("tests", "failed", "errors", "skipped")
+    return Outcomes(*(sum(getattr(each, name) for each in outcomes) for name in _COLUMNS))
 
 
 def as_text(versions: str, families: Sequence[Family]) -> str:
@@ -53,7 +51,7 @@ def as_text(versions: str, families: Sequence[Family]) -> str:
         width = max([len(app.name) for app in family.apps] + [len(family.name)])
         lines += [
             "",
-            f"{family.name:<{width}}  {'stock':>31}  {'ours':>31}  {'statements':>10} {'async':>8} {'share':>7} excused",
+            f"{family.name:<{width}}{'stock':>32}{'ours':>32}  {'statements':>10} {'async':>8} {'share':>7} excused",
             f"{'':<{width}}" + "".join(f"{name:>8}" for name in (*_COLUMNS, *_COLUMNS)),
         ]
         lines += [_row(app, width) for app in (*family.apps, family.total)]

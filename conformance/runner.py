@@ -10,7 +10,8 @@ import traceback
 import unittest
 from typing import Any
 
-from django.test.runner import DiscoverRunner, iter_test_cases
+from django.test.runner import DiscoverRunner
+from django.test.utils import iter_test_cases
 
 from .counting import Counter
 from .job import Job
@@ -87,7 +88,7 @@ def _told(err: Any) -> str:
 
 def _watch() -> None:
     """The process prints where all threads are and ends, unless the next call comes in time."""
-    faulthandler.dump_traceback_later(_job.test_timeout, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(_job.test_timeout, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
 class StockRunner(DiscoverRunner):

@@ -16,8 +16,12 @@ SHORT: Groups = {"short": _DATA["short"]["labels"]}
 
 def only(groups: Groups, labels: Sequence[str]) -> Groups:
     """Returns the groups with these labels alone; a label may also name a group, or a test in a listed app."""
-    chosen = {name: [each for each in labels if each in members or name == each] for name, members in groups.items()}
-    chosen = {name: (groups[name] if name in each else each) for name, each in chosen.items() if each}
+    chosen: dict[str, Sequence[str]] = {}
+    for name, members in groups.items():
+        if name in labels:
+            chosen[name] = members
+        elif found := [label for label in labels if label in members]:
+            chosen[name] = found
     known = {label for each in chosen.values() for label in each} | chosen.keys()
     if others := [label for label in labels if label not in known]:
         chosen["others"] = others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_sqlite import *  # noqa: F403  # of Django's tests
+from test_sqlite import *  # noqa: F403  # it is in the folder of Django's tests
 
 from conformance.job import Job
 
