@@ -25,7 +25,7 @@ from .selection import ALL, SHORT, Groups, only
 from .sources import tests_of_installed_django
 from .workers import Done, run_all, start
 
-_ROOT = Path(__file__).resolve().parent.parent
+_CACHE = Path(__file__).resolve().parent.parent / ".conformance"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -41,7 +41,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for a group of apps (1800)")
     parser.add_argument("--test-timeout", type=float, default=120.0, help="seconds for one test (120)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and every difference")
-    parser.add_argument("--folder", type=Path, default=_ROOT / ".conformance", help="for sources and results")
+    parser.add_argument(
+        "--results", type=Path, metavar="FOLDER", default=_CACHE / "results", help="where they are kept"
+    )
     return parser.parse_args(arguments)
 
 
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups: Groups = SHORT if options.short else ALL
     if options.labels:
         groups = only(groups, options.labels)
-    tests = tests_of_installed_django(options.folder)
+    tests = tests_of_installed_django(_CACHE)
     known = excuses()
     families = [_family(name, groups, tests, known, options) for name in options.families]
     versions = f"Django {django.__version__}, Python {platform.python_version()}"
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _family(name: str, groups: Groups, tests: Path, known: Sequence[Excuse], options: argparse.Namespace) -> Family:
     """Runs the groups on a server of the family, in both ways."""
-    results = options.folder / "results" / django.__version__ / name
+    results = options.results / django.__version__ / name
     with server_of(name) as server:
         jobs = [
             _job(name, way, group, labels, tests, results, server, options.test_timeout)

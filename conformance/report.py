@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 from .compare import App, Outcomes
 
-
 _COLUMNS = ("tests", "failed", "errors", "skipped")
 
 

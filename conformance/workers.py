@@ -81,10 +81,13 @@ def _process(job: Job, timeout: float) -> bool:
 
 def start(job: Job, module: str, log: IO[str]) -> subprocess.Popen[bytes]:
     """Starts a module that takes its job from its environment."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, **job.as_environment()}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    # Django's tests are not run in it, and asyncio's part of it costs much.
+    environment.pop("PYTHONDEVMODE", None)
     return subprocess.Popen(
         [sys.executable, "-m", module],
-        env={**os.environ, **job.as_environment(), "PYTHONPATH": path},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
