@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -161,4 +162,6 @@ def _unfounded(job: Job, excused: dict[str, Excuse]) -> list[str]:
 
 
 if __name__ == "__main__":
+    # As an interrupt from the keyboard: the servers and the workers are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,12 @@ def run_all(jobs: Iterable[Job], *, at_a_time: int, timeout: float, tell: Callab
         return done
 
     with ThreadPoolExecutor(at_a_time) as pool:
-        return list(pool.map(run, jobs))
+        try:
+            return list(pool.map(run, jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop()
+            raise
 
 
 def _run(job: Job, timeout: float) -> Done:
@@ -53,7 +59,7 @@ def _run(job: Job, timeout: float) -> Done:
         left = began + timeout - time.monotonic()
         ended = _process(job, left)
         _, running, finished = results.read()
-        if finished:
+        if finished or _stopped.is_set():
             break
         if running is None and not ended:
             break  # it died before, or after, all tests: the next one would as well
@@ -64,19 +70,36 @@ def _run(job: Job, timeout: float) -> Done:
     return Done(job, time.monotonic() - began, results.read()[2])
 
 
+_stopped = threading.Event()
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def _stop() -> None:
+    """Ends every worker: the run was interrupted."""
+    _stopped.set()
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With what its tests have started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _process(job: Job, timeout: float) -> bool:
     """Runs one worker; False if it failed by itself."""
     with job.results_file.with_suffix(".log").open("a") as log:
         process = start(job, "conformance.worker", log)
+        _running.add(process)
         try:
             return process.wait(timeout=max(timeout, 0.0)) == 0
         except subprocess.TimeoutExpired:
             return True
         finally:
-            # With what its tests have started.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.wait()
+            _running.discard(process)
 
 
 def start(job: Job, module: str, log: IO[str]) -> subprocess.Popen[bytes]:
