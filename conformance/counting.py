@@ -3,12 +3,13 @@
 Nothing of ours is asked. A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways
 of running. Which driver carried it is seen in the drivers' own code, which nobody here wrote:
 
-- a **sync** driver was at work if, in the same thread, mysqlclient's ``Connection.query``, psycopg's blocking
-  ``waiting.wait``, or the cursor of ``sqlite3`` was entered before the statement came back;
+- a **sync** driver was at work if mysqlclient's ``Connection.query`` or psycopg's blocking ``waiting.wait`` was entered
+  in any thread before the statement came back, or the cursor of ``sqlite3`` in the same thread;
 - an **async** driver was at work if asyncmy's ``Connection._execute_command``, psycopg's ``waiting.wait_async``, or
   aiosqlite's ``Connection._execute`` was entered.
 
-A statement is native if an async driver was at work and no sync one. One that reached no driver (refused by Django, or
+A statement is native if an async driver was at work and no sync one. BEGIN is none: only on SQLite does Django send it
+through a cursor. One that reached no driver (refused by Django, or
 by a cursor of a test's own making) was not sent. For SQLite the same ``sqlite3`` is below both, but under aiosqlite it
 runs in aiosqlite's thread and not in that of the statement.
 
@@ -24,10 +25,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-class _Seen(threading.local):
-    """How often a sync driver was entered in this thread."""
+class _Seen:
+    """How often a sync driver was entered."""
 
     sync = 0
+
+
+class _SeenInThread(threading.local, _Seen):
+    """How often it was entered in this thread."""
 
 
 class Counter:
@@ -36,7 +41,7 @@ class Counter:
     def __init__(self) -> None:
         self.sent = 0
         self.native = 0
-        self._seen = _Seen()
+        self._seen: _Seen = _Seen()
         self._async_seen = 0
 
     def take(self) -> tuple[int, int]:
@@ -70,16 +75,19 @@ class Counter:
         from aiosqlite import Connection
         from django.db.backends.sqlite3.base import SQLiteCursorWrapper
 
+        self._seen = _SeenInThread()
         for name in ("execute", "executemany"):
             _replace(SQLiteCursorWrapper, name, self._sync)
         _replace(Connection, "_execute", self._async)
 
     def _statement(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def counted(*args: Any) -> Any:
+        def counted(cursor: Any, sql: Any, *args: Any) -> Any:
+            if isinstance(sql, str) and sql.startswith("BEGIN"):
+                return original(cursor, sql, *args)
             sync, asynchronous = self._seen.sync, self._async_seen
             try:
-                return original(*args)
+                return original(cursor, sql, *args)
             finally:
                 if self._seen.sync != sync:
                     self.sent += 1

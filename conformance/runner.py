@@ -120,14 +120,24 @@ class OursRunner(StockRunner):
 
     async def _on_the_loop(self, suite: Any) -> Any:
         from django.apps import AppConfig
+        from django.db import connections
 
         from asyncdb import registry
         from django_bridge import run_django, scope
 
         # What a project gets by INSTALLED_APPS, without a change in what the tests see there.
         AppConfig.create("django_bridge").ready()
+        # Rows of migrations, which Django keeps on the wrapper that made the databases, for tests that want them back.
+        kept = {each.alias: vars(each).get("_test_serialized_contents") for each in connections.all()}
+
+        def run() -> Any:
+            for alias, rows in kept.items():
+                if rows is not None:
+                    connections[alias]._test_serialized_contents = rows
+            return super(OursRunner, self)._run(suite)
+
         try:
             async with scope():
-                return await run_django(super()._run, suite)
+                return await run_django(run)
         finally:
             await registry.close_all()
