@@ -133,7 +133,7 @@ class OursRunner(StockRunner):
         def run() -> Any:
             for alias, rows in kept.items():
                 if rows is not None:
-                    connections[alias]._test_serialized_contents = rows
+                    vars(connections[alias])["_test_serialized_contents"] = rows
             return super(OursRunner, self)._run(suite)
 
         try:
