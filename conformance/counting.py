@@ -8,10 +8,13 @@ of running. Which driver carried it is seen in the drivers' own code, which nobo
 - an **async** driver was at work if asyncmy's ``Connection._execute_command``, psycopg's ``waiting.wait_async``, or
   aiosqlite's ``Connection._execute`` was entered.
 
-A statement is native if an async driver was at work and no sync one. BEGIN is none: only on SQLite does Django send it
-through a cursor. One that reached no driver (refused by Django, or
+A statement is native if an async driver was at work and no sync one. One that reached no driver (refused by Django, or
 by a cursor of a test's own making) was not sent. For SQLite the same ``sqlite3`` is below both, but under aiosqlite it
 runs in aiosqlite's thread and not in that of the statement.
+
+Three kinds of statements are left out, in both ways. BEGIN: only on SQLite does Django send it through a cursor. What a
+wrapper sends in ``connect()``: on the loop asyncdb's connections come with it. Those of threads that a test starts by
+itself: they have a connection of Django's own, in both ways and by design; executors' threads (``sync_to_async``) count.
 
 Private names used here: ``CursorWrapper._execute`` and ``._executemany`` (Django 5.2 and 6.1),
 ``asyncmy.Connection._execute_command`` (asyncmy 0.2.18), ``aiosqlite.Connection._execute`` (aiosqlite 0.22).
@@ -35,6 +38,12 @@ class _SeenInThread(threading.local, _Seen):
     """How often it was entered in this thread."""
 
 
+class _Connects(threading.local):
+    """Whether this thread is in ``connect()``."""
+
+    now = False
+
+
 class Counter:
     """Counts from the moment it is installed until the process ends."""
 
@@ -43,6 +52,7 @@ class Counter:
         self.native = 0
         self._seen: _Seen = _Seen()
         self._async_seen = 0
+        self._connects = _Connects()
 
     def take(self) -> tuple[int, int]:
         """Returns how many were sent, and how many of them were native, since the last call."""
@@ -52,10 +62,12 @@ class Counter:
 
     def install(self, family: str) -> None:
         """Watches Django, and the drivers of a family."""
+        from django.db.backends.base.base import BaseDatabaseWrapper
         from django.db.backends.utils import CursorWrapper
 
         for name in ("_execute", "_executemany"):
             _replace(CursorWrapper, name, self._statement)
+        _replace(BaseDatabaseWrapper, "connect", self._connecting)
         getattr(self, f"_watch_{family}")()
 
     def _watch_mariadb(self) -> None:
@@ -83,7 +95,7 @@ class Counter:
     def _statement(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def counted(cursor: Any, sql: Any, *args: Any) -> Any:
-            if isinstance(sql, str) and sql.startswith("BEGIN"):
+            if self._connects.now or not _counts() or (isinstance(sql, str) and sql.startswith("BEGIN")):
                 return original(cursor, sql, *args)
             sync, asynchronous = self._seen.sync, self._async_seen
             try:
@@ -96,6 +108,17 @@ class Counter:
                     self.native += 1
 
         return counted
+
+    def _connecting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def connect(*args: Any) -> Any:
+            before, self._connects.now = self._connects.now, True
+            try:
+                return original(*args)
+            finally:
+                self._connects.now = before
+
+        return connect
 
     def _sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -112,6 +135,11 @@ class Counter:
             return await original(*args, **kwargs)
 
         return seen
+
+
+def _counts() -> bool:
+    thread = threading.current_thread()
+    return thread is threading.main_thread() or thread.name.startswith(("ThreadPoolExecutor", "asyncio_"))
 
 
 def _replace(owner: Any, name: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
