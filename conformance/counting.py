@@ -12,8 +12,8 @@ A statement is native if an async driver was at work and no sync one. One that r
 by a cursor of a test's own making) was not sent. For SQLite the same ``sqlite3`` is below both, but under aiosqlite it
 runs in aiosqlite's thread and not in that of the statement.
 
-Three kinds of statements are left out, in both ways. BEGIN: only on SQLite does Django send it through a cursor. What a
-wrapper sends in ``connect()``: on the loop asyncdb's connections come with it. Those of threads that a test starts by
+Three kinds of statements are left out, in both ways. BEGIN: only on SQLite does Django send it through a cursor. What
+a wrapper sends in ``connect()``: on the loop asyncdb's connections come with it. Those of threads that a test starts
 itself: they have a connection of Django's own, in both ways and by design; executors' threads (``sync_to_async``) count.
 
 Private names used here: ``CursorWrapper._execute`` and ``._executemany`` (Django 5.2 and 6.1),
