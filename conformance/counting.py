@@ -14,7 +14,7 @@ runs in aiosqlite's thread and not in that of the statement.
 
 Three kinds of statements are left out, in both ways. BEGIN: only on SQLite does Django send it through a cursor. What
 a wrapper sends in ``connect()``: on the loop asyncdb's connections come with it. Those of threads that a test starts
-itself: they have a connection of Django's own, in both ways and by design; executors' threads (``sync_to_async``) count.
+itself: they have a connection of Django's own, in both ways and by design; executors' threads (``sync_to_async``) do.
 
 Private names used here: ``CursorWrapper._execute`` and ``._executemany`` (Django 5.2 and 6.1),
 ``asyncmy.Connection._execute_command`` (asyncmy 0.2.18), ``aiosqlite.Connection._execute`` (aiosqlite 0.22).
