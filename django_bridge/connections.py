@@ -27,6 +27,7 @@ __all__ = ["forget", "install", "is_native", "remember"]
 _facts: dict[str, dict[str, dict[str, Any]]] = {}
 """What the wrappers of each alias have learned of the server."""
 _native: dict[str, bool] = {}
+_handler: Any = connections
 
 
 class Storage:
@@ -63,8 +64,8 @@ class Storage:
 
 def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
-    if not isinstance(connections._connections, Storage):
-        connections._connections = Storage(connections._connections, database)
+    if not isinstance(_handler._connections, Storage):
+        _handler._connections = Storage(_handler._connections, database)
 
 
 def is_native(alias: str) -> bool:

@@ -74,7 +74,7 @@ class _Cursor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         _in_thread(self._real.__exit__, *error)
 
 

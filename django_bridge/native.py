@@ -35,7 +35,7 @@ log = logging.getLogger("django_bridge.native")
 
 
 async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs sync Django code on the event loop, without a thread: ``await run_django(form.save)``.
+    """Runs sync Django code on the event loop, without a thread, for instance ``await run_django(form.save)``.
 
     Its queries wait without blocking the loop, on the connection of the scope that is open, else of one for this call.
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
@@ -185,7 +185,7 @@ class _Watched:
                     longest = max(longest, time.perf_counter() - since)
                 try:
                     step = functools.partial(work.send, (yield awaited))
-                except BaseException as err:  # noqa: BLE001  (whatever it is, it belongs in the coroutine)
+                except BaseException as err:
                     step = functools.partial(work.throw, err)
         finally:
             limit = asyncio.get_running_loop().slow_callback_duration

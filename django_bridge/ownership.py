@@ -34,10 +34,7 @@ def errand_of_this_thread() -> Errand | None:
 
 def acts_for(owner: asyncio.Task[Any], task: asyncio.Task[Any] | None) -> bool:
     """Whether ``owner`` waits, through threads, for nothing but ``task``."""
-    for errand in _errands(owner):
-        if task in errand:
-            return True
-    return False
+    return any(task in errand for errand in _errands(owner))
 
 
 def runs_for(owner: asyncio.Task[Any], errand: Errand | None) -> bool:
@@ -83,7 +80,7 @@ def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
         elif isinstance(step, GeneratorType):
             frame, step = step.gi_frame, step.gi_yieldfrom
         else:
-            # An iterator of the interpreter's around one of them (``anext()``, ``__await__``), which has no name for it.
+            # An iterator of the interpreter's around one of them (``anext()``, ``__await__``), without a name for it.
             step = next((part for part in gc.get_referents(step) if isinstance(part, _SUSPENDED)), None)
             continue
         if frame is not None:
