@@ -22,7 +22,7 @@ from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
 from .wrappers.base import OnSeat, learn, share_view, teach
 from .wrappers.families import has_driver, wrapper_on
 
-__all__ = ["forget", "install", "is_native", "remember"]
+__all__ = ["forget", "install", "is_native", "remember", "threads_are_used"]
 
 _facts: dict[str, dict[str, dict[str, Any]]] = {}
 """What the wrappers of each alias have learned of the server."""
@@ -75,6 +75,14 @@ def is_native(alias: str) -> bool:
         known = _native[alias] = (
             alias in settings.DATABASES and has_driver(alias) and bridge_for(alias).mode == "native"
         )
+    return known
+
+
+def threads_are_used() -> bool:
+    """Whether any alias stays in threads."""
+    known = _native.get("")
+    if known is None:
+        known = _native[""] = not all(map(is_native, settings.DATABASES))
     return known
 
 
