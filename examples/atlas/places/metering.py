@@ -65,6 +65,8 @@ def metered() -> Iterator[Callable[[HttpResponse], HttpResponse]]:
     token = _tally.set(tally)
 
     def stamp(response: HttpResponse) -> HttpResponse:
+        if response.streaming:  # it has hardly begun: nothing is known yet
+            return response
         response["X-Queries"] = str(tally.queries)
         response["Server-Timing"] = f"view;dur={(perf_counter() - began) * 1000:.2f}"
         return response
