@@ -49,7 +49,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     # The first one, so that sessions, users and every view below share the pool.
-    #    "django_bridge.middleware.ScopeMiddleware",
+    "django_bridge.middleware.ScopeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -88,9 +88,8 @@ del DATABASE_URL  # it may hold a password, and a debug page would not know to h
 # require_at_startup (True: the server does not start while the database is unreachable).
 ASYNC_DB = {
     "default": {
-        "pool_size": int(
-            os.environ.get("ATLAS_POOL_SIZE", "10")
-        ),  # connections for each process; a burst beyond them waits in line
+        # Connections for each process; a burst beyond them waits in line.
+        "pool_size": int(os.environ.get("ATLAS_POOL_SIZE", "10")),
     },
 }
 
