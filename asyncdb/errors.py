@@ -8,7 +8,8 @@
     ├── NoEventLoop                   no asyncio event loop runs here            (RuntimeError)
     ├── PoolError                     no connection could be had                 (sqlalchemy TimeoutError)
     │   ├── PoolTimeout               none came free within ``pool_timeout``
-    │   └── PoolOverloaded            ``max_waiting`` others wait already
+    │   ├── PoolOverloaded            ``max_waiting`` others wait already
+    │   └── PoolExhaustedByTask       the task that asks holds every connection itself
     ├── DatabaseClosed                the ``Database`` was closed                (sqlalchemy InvalidRequestError)
     ├── ConnectFailed                 the server cannot be reached or refuses    (sqlalchemy OperationalError)
     ├── TransactionError              the transaction cannot do what was asked   (sqlalchemy InvalidRequestError)
@@ -58,6 +59,10 @@ class PoolTimeout(PoolError):
 
 class PoolOverloaded(PoolError):
     """``max_waiting`` callers wait for a connection already."""
+
+
+class PoolExhaustedByTask(PoolError):
+    """The task that asks for a connection holds every one of them, and would wait for itself."""
 
 
 class DatabaseClosed(AsyncDBError, sa_exc.InvalidRequestError):

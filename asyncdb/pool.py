@@ -20,13 +20,13 @@ from sqlalchemy.util import queue as sqla_queue
 
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
-from .errors import DatabaseClosed, PoolOverloaded, PoolTimeout
+from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .waiting import WaitingLine
 
 log = logging.getLogger("asyncdb.pool")
 
-_EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
+_EXPIRES, _IDLE_SINCE, _HOLDER = "asyncdb.expires", "asyncdb.idle_since", "asyncdb.holder"
 _JITTER = 0.1
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
@@ -155,6 +155,7 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
+        record.record_info[_HOLDER] = asyncio.current_task()
         return record
 
     def _take(self) -> ConnectionPoolEntry:
@@ -172,6 +173,7 @@ class Pool(AsyncAdaptedQueuePool):
                     return self._make_record()
                 now = time.monotonic()
                 if in_line_since is None:
+                    self._refuse_if_it_would_wait_for_itself()
                     self._refuse_if_overloaded()
                     in_line_since = now
                 remaining = in_line_since + self.config.pool_timeout - now
@@ -195,6 +197,18 @@ class Pool(AsyncAdaptedQueuePool):
             raise
         self._records.add(record)
         return record
+
+    def _refuse_if_it_would_wait_for_itself(self) -> None:
+        """One task that holds every connection would only wait for what it can never give back."""
+        task = asyncio.current_task()
+        its = sum(record.record_info.get(_HOLDER) is task for record in self._records)
+        if task is not None and its >= self.size() + self._max_overflow:
+            self.counts.overloads += 1
+            raise PoolExhaustedByTask(
+                f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "
+                "asks for one more, which would never come: nest less (a session beside atomic(), a stream left open), "
+                "or raise pool_size",
+            )
 
     def _refuse_if_overloaded(self) -> None:
         limit = self.config.max_waiting
@@ -254,6 +268,7 @@ class Pool(AsyncAdaptedQueuePool):
     # -- checkin -------------------------------------------------------------------------------------------------
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        record.record_info.pop(_HOLDER, None)
         self._drop_if_unclean(record)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):

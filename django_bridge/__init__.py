@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .databases import database
+    from .middleware import outside_scope
+    from .native import run_django
+    from .scopes import scope
     from .transaction import atomic, session, with_session
 
-__all__ = ["atomic", "database", "session", "with_session"]
+__all__ = ["atomic", "database", "outside_scope", "run_django", "scope", "session", "with_session"]
 
 _HOMES = {
     "atomic": "transaction",
     "database": "databases",
+    "outside_scope": "middleware",
+    "run_django": "native",
+    "scope": "scopes",
     "session": "transaction",
     "with_session": "transaction",
 }

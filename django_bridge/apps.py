@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from django.apps import AppConfig
 
 
@@ -12,7 +14,15 @@ class DjangoBridgeConfig(AppConfig):
     verbose_name = "django-asyncdb"
     default_auto_field = "django.db.models.BigAutoField"
 
+    def __init__(self, app_name: str, app_module: ModuleType | None) -> None:
+        # Before any models module, which may already load a backend: Model's options ask it for the longest name.
+        from .wrappers import mysqldb
+
+        mysqldb.make_importable()
+        super().__init__(app_name, app_module)
+
     def ready(self) -> None:
-        from . import checks
+        from . import checks, hooks
 
         checks.register()
+        hooks.install()

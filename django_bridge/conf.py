@@ -7,10 +7,11 @@ settings and rotating credentials are followed.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -43,16 +44,22 @@ _OWNED_BY_DATABASES = {
 }
 
 
+Mode = Literal["native", "threads"]
+_MODES: tuple[Mode, ...] = ("native", "threads")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bridge:
     """What ``ASYNC_DB`` says of an alias to the bridge alone.
 
     - ``require_at_startup``: whether ``lifespan.startup`` fails if the server cannot be reached;
-    - ``ignore_options``: entries of ``OPTIONS`` that the async side may do without.
+    - ``ignore_options``: entries of ``OPTIONS`` that the async side may do without;
+    - ``mode``: whether the ORM's queries run on the event loop (``native``) or in Django's threads (``threads``).
     """
 
     require_at_startup: bool = False
     ignore_options: frozenset[str] = frozenset()
+    mode: Mode = "native"
 
 
 def aliases() -> list[str]:
@@ -124,7 +131,21 @@ def bridge_for(alias: str) -> Bridge:
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]['require_at_startup'] must be True or False")
     if isinstance(ignored, str) or not isinstance(ignored, Iterable) or not all(isinstance(i, str) for i in ignored):
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]['ignore_options'] must be a list of names of OPTIONS")
-    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored))
+    mode = own.get("mode", "native")
+    if mode not in _MODES:
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]['mode'] must be one of {', '.join(map(repr, _MODES))}")
+    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored), mode=mode)
+
+
+def process_mode() -> Mode:
+    """Returns what the environment's ``ASYNC_DB_MODE`` says for the whole process; ``native`` where it says nothing.
+
+    - **errors**: ``ConfigurationError`` for another word.
+    """
+    mode = os.environ.get("ASYNC_DB_MODE") or "native"
+    if mode not in _MODES:
+        raise ConfigurationError(f"the environment's ASYNC_DB_MODE must be one of {', '.join(_MODES)}, not {mode!r}")
+    return mode
 
 
 def wrapper_for(alias: str) -> BaseDatabaseWrapper:

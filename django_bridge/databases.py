@@ -10,6 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from asyncdb import Database, registry
 
+from . import connections
 from .conf import config_for
 from .connected import announce
 
@@ -38,9 +39,11 @@ def _build(alias: str) -> Database:
 def _forget(*, setting: str, **_: Any) -> None:
     """Builds anew what was built from a setting that a test overrides."""
     if setting in _CONFIGURED_BY:
+        connections.forget()
         for alias in {built.config.alias for built in registry.databases()}:
             for built in registry.forget(alias):
                 built.abandon()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_bridge.databases")
+connections.install(database)

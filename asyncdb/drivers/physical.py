@@ -92,6 +92,8 @@ class PhysicalConnection(_Connection):
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
     rollback_on_lock_timeout = False
+    face: Any = None
+    """What another library sees of this connection, kept with it."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""

@@ -16,13 +16,14 @@ from typing import Any
 
 import aiosqlite
 from aiosqlite import core
+from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
     AsyncAdapt_aiosqlite_ss_cursor,
     SQLiteDialect_aiosqlite,
 )
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.dialects.sqlite.base import DATE, DATETIME, TIME, SQLiteCompiler
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError
@@ -135,12 +136,41 @@ class _Compiler(NotingCompiler, SQLiteCompiler):
     pass
 
 
+class _Detected:
+    """Mixin of a type whose values ``sqlite3`` has converted already, where ``detect_types`` says so."""
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        parse: Any = super().result_processor(dialect, coltype)  # type: ignore[misc]  # a mixin
+        if parse is None or not dialect.detects_types:
+            return parse
+        return lambda value: parse(value) if isinstance(value, str) else value
+
+
+class _DateTime(_Detected, DATETIME):
+    pass
+
+
+class _Date(_Detected, DATE):
+    pass
+
+
+class _Time(_Detected, TIME):
+    pass
+
+
 class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
     """SQLAlchemy's SQLite dialect on :class:`Connection`."""
 
     supports_statement_cache = True
     statement_compiler = _Compiler
     isolation_levels = ("AUTOCOMMIT", "SERIALIZABLE")
+    colspecs = SQLiteDialect_aiosqlite.colspecs | {
+        sqltypes.DateTime: _DateTime,
+        sqltypes.Date: _Date,
+        sqltypes.Time: _Time,
+    }
+    detects_types = False
+    """Whether ``sqlite3`` converts by a column's declared type, as Django lets it."""
     _anchor: sqlite3.Connection | None = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -148,6 +178,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
         self._memory_name = f"file:asyncdb-{uuid.uuid4().hex}?mode=memory&cache=shared"
 
     def open(self, config: DatabaseConfig) -> Connection:
+        self.detects_types = bool(config.driver_options.get("detect_types"))
         if config.in_memory:
             config = self._in_shared_memory(config)
         raw = await_(within_connect_timeout(config, self._login(config), sqlite3.Error))

@@ -139,15 +139,16 @@ def _public_key(path: Any, draft: Draft) -> None:
 
 
 def _client_flag(flags: int, draft: Draft) -> None:
-    from MySQLdb.constants import CLIENT
+    from django.db.backends.mysql import base
 
-    names = {name: value for name, value in vars(CLIENT).items() if name.isupper() and isinstance(value, int)}
+    client = vars(base)["CLIENT"]  # mysqlclient's or the stand-in's; django-stubs do not know that the module has it
+    names = {name: value for name, value in vars(client).items() if isinstance(value, int) and value.bit_count() == 1}
     for name, value in names.items():
         if flags & value and name not in _HARMLESS_FLAGS:
             draft.refuse("client_flag", f"has {name}, which asyncmy is not asked for")
     if unnamed := flags & ~sum(names.values()):
         draft.refuse("client_flag", f"has the unknown bits {unnamed:#x}")
-    if not flags & CLIENT.FOUND_ROWS:
+    if not flags & client.FOUND_ROWS:
         draft.refuse("client_flag", "lacks CLIENT.FOUND_ROWS, which SQLAlchemy counts on: add it")
 
 

@@ -32,6 +32,7 @@ def translate(wrapper: BaseDatabaseWrapper, params: Mapping[str, Any], draft: Dr
         draft.refuse("factory", "cannot be replaced: use a connection_created receiver")
     if rest.pop("autocommit", _LEGACY_TRANSACTION_CONTROL) != _LEGACY_TRANSACTION_CONTROL:
         draft.refuse("autocommit", "must stay sqlite3.LEGACY_TRANSACTION_CONTROL, which Django needs as well")
+    draft.driver_options["detect_types"] = _DJANGO_DETECTS
     if (statements := rest.pop("cached_statements", None)) is not None:
         draft.driver_options["cached_statements"] = statements
     _session(wrapper, draft)

@@ -1,0 +1,68 @@
+"""What a statement leaves behind on its connection, and what it reads of what another left, told from its words.
+
+Whoever comes next on the connection must not see the first. What nothing here recognises counts as leaving
+something: that costs a connection, never a wrong result.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Residue:
+    """What is left on the session after one statement.
+
+    - ``left``: whether it is more than rows: a setting, a variable, a lock, a temporary table, a prepared statement;
+    - ``reads_left``: whether the statement asks for what an earlier one of its session left (``LAST_INSERT_ID()``).
+    """
+
+    left: bool = False
+    reads_left: bool = False
+
+
+_ROWS_AND_SCHEMA = frozenset(
+    """
+    select with explain values table show describe desc help insert update delete replace merge truncate
+    create alter drop rename comment analyze optimize vacuum reindex refresh
+    savepoint release begin start commit rollback end abort grant revoke check repair
+    """.split(),
+)
+"""First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
+
+_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/", re.DOTALL)
+_FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
+_LEAVES = re.compile(
+    r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed"
+    r"|dblink_connect|lo_open)\b|:=|\binto\s+@|\bpg_temp\b|\b(?:create|into)\b[^;]*\btemp(?:orary)?\b",
+    re.IGNORECASE,
+)
+_PRAGMAS_THAT_READ = "foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check table_info table_xinfo"
+_OF_THE_TRANSACTION = re.compile(
+    r"[\s(]*(?:set\s+(?:local\b|constraints\b|transaction\b(?!\s+snapshot))|lock\s+table\b"
+    rf"|pragma\s+(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",
+    re.IGNORECASE,
+)
+_ADVISORY_OF_THE_TRANSACTION = re.compile(r"\bpg_(?:try_)?advisory_xact_lock\w*", re.IGNORECASE)
+_READS = re.compile(
+    r"\b(?:last_insert_id|found_rows|row_count|lastval|currval|last_insert_rowid|changes|total_changes)\s*\(|(?<!@)@(?!@)\w",
+    re.IGNORECASE,
+)
+_MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
+NOTHING = Residue()
+
+
+@functools.lru_cache(maxsize=1024)
+def residue(statement: str) -> Residue:
+    """Tells what ``statement`` leaves and reads; remembered by its text, since an ORM sends few texts many times."""
+    words = _QUOTED.sub(" ", statement)
+    match = _FIRST_WORD.match(words)
+    first = match.group(1).lower() if match else ""
+    known = first in _ROWS_AND_SCHEMA or (
+        _OF_THE_TRANSACTION.match(words) is not None and _MYSQL_LOCK.match(words) is None
+    )
+    left = not known or _LEAVES.search(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words)) is not None
+    reads = _READS.search(words) is not None
+    return Residue(left, reads) if left or reads else NOTHING

@@ -1,0 +1,110 @@
+"""The storage behind ``django.db.connections``, which asks the scope first, then Django's own.
+
+Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2 and 6.1, ``utils/connection.py``), so
+that everything above it, and every ENGINE, stays as it is. Where no scope is open nothing is different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db import connections
+
+from asyncdb import Database
+from asyncdb.greenlets import in_greenlet
+
+from .conf import bridge_for
+from .elsewhere import Elsewhere
+from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
+from .wrappers.base import OnSeat, learn, share_view, teach
+from .wrappers.families import has_driver, wrapper_on
+
+__all__ = ["forget", "install", "is_native", "remember"]
+
+_facts: dict[str, dict[str, dict[str, Any]]] = {}
+"""What the wrappers of each alias have learned of the server."""
+_native: dict[str, bool] = {}
+
+
+class Storage:
+    """Stands where asgiref's ``Local`` stood; an alias is an attribute."""
+
+    def __init__(self, djangos: Any, database: Callable[[str], Database]) -> None:
+        object.__setattr__(self, "_djangos", djangos)
+        object.__setattr__(self, "_database", database)
+
+    def __getattr__(self, alias: str) -> Any:
+        there = _scope_here()
+        if there is not None:
+            found = there.wrappers.get(alias)
+            if found is not None:
+                return found
+            if is_native(alias):
+                return _make(there, alias, partial(self._database, alias))
+            if on_the_loop() and in_greenlet():
+                return there.wrappers.setdefault(alias, Elsewhere(alias))
+        return getattr(self._djangos, alias)
+
+    def __setattr__(self, alias: str, wrapper: Any) -> None:
+        there = _scope_here()
+        if there is not None and (alias in there.wrappers or is_native(alias)):
+            there.wrappers[alias] = wrapper
+        else:
+            setattr(self._djangos, alias, wrapper)
+
+    def __delattr__(self, alias: str) -> None:
+        there = _scope_here()
+        if there is None or there.wrappers.pop(alias, None) is None:
+            delattr(self._djangos, alias)
+
+
+def install(database: Callable[[str], Database]) -> None:
+    """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
+    if not isinstance(connections._connections, Storage):
+        connections._connections = Storage(connections._connections, database)
+
+
+def is_native(alias: str) -> bool:
+    """Whether the ORM's queries on ``alias`` go through the event loop: its family has a driver, and nobody said no."""
+    known = _native.get(alias)
+    if known is None:
+        known = _native[alias] = (
+            alias in connections.settings and has_driver(alias) and bridge_for(alias).mode == "native"
+        )
+    return known
+
+
+def forget() -> None:
+    """Forgets what was learned of settings and servers, for settings that have changed."""
+    _native.clear()
+    _facts.clear()
+
+
+def _scope_here() -> Scope | None:
+    there = inherited()
+    if not isinstance(there, Scope):
+        return None
+    if on_the_loop():
+        return None if there.closed else there
+    return scope_of_this_thread()
+
+
+def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
+    seat = Seat(there, alias, database)
+    wrapper = wrapper_on(seat)
+    if facts := _facts.get(alias):
+        teach(wrapper, facts)
+    if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
+        share_view(wrapper, other)
+    there.seats[alias] = seat
+    there.wrappers[alias] = wrapper
+    return wrapper
+
+
+def remember(there: Scope) -> None:
+    """Keeps what the wrappers of a scope have learned, for those to come."""
+    for alias, wrapper in there.wrappers.items():
+        if alias not in _facts and isinstance(wrapper, OnSeat):
+            _facts[alias] = learn(wrapper)

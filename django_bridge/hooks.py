@@ -1,0 +1,88 @@
+"""Everything that is put in the place of something of Django's or asgiref's, in one list; each with its way back.
+
+Not installed with ``ASYNC_DB_MODE=threads``, nor for a Django that was not read. Read in Django 5.2 and 6.1 and
+asgiref 3.13; ``drift.json`` has the hash of each function that is concerned.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import django
+from asgiref.sync import AsyncToSync
+from django.apps import apps
+
+from . import scopes
+from .conf import process_mode
+from .native import asyncio_in_order, await_in_greenlet, in_order, native, running_loop
+
+__all__ = ["SUPPORTED_DJANGO", "install", "uninstall"]
+
+SUPPORTED_DJANGO = ((5, 2), (6, 1))
+"""The Django releases whose functions were read and tested with."""
+
+_SENDS_TO_THREADS = {
+    "django.db.models.query": None,
+    "django.db.models.base": None,
+    "django.db.models.fields.related_descriptors": None,
+    "django.core.paginator": None,
+    "django.core.cache.backends.base": None,
+    "django.dispatch.dispatcher": None,
+    "django.contrib.contenttypes.fields": "django.contrib.contenttypes",
+    "django.contrib.auth": "django.contrib.auth",
+    "django.contrib.auth.backends": "django.contrib.auth",
+    "django.contrib.auth.decorators": "django.contrib.auth",
+    "django.contrib.auth.middleware": "django.contrib.auth",
+    "django.contrib.sessions.backends.base": None,
+    "django.contrib.sessions.backends.db": None,
+}
+"""Modules of Django's that send work to a thread by ``sync_to_async``, and the application that must be installed."""
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """One name that is replaced."""
+
+    place: Any
+    name: str
+    replacement: Any
+
+
+_undo: list[Callable[[], None]] = []
+
+
+def install() -> None:
+    """Makes the ORM native in this process; again does nothing."""
+    if _undo or process_mode() != "native" or django.VERSION[:2] not in SUPPORTED_DJANGO:
+        return
+    for hook in _hooks():
+        original = hook.place.__dict__[hook.name]
+        _undo.append(lambda hook=hook, original=original: setattr(hook.place, hook.name, original))
+        setattr(hook.place, hook.name, hook.replacement)
+    scopes.enable(True)  # noqa: FBT003
+
+
+def uninstall() -> None:
+    """Gives Django and asgiref back what is theirs."""
+    scopes.enable(False)  # noqa: FBT003
+    while _undo:
+        _undo.pop()()
+
+
+def _hooks() -> Iterator[_Hook]:
+    for name, application in _SENDS_TO_THREADS.items():
+        if application is None or apps.is_installed(application):
+            module = importlib.import_module(name)
+            if "sync_to_async" in module.__dict__:
+                yield _Hook(module, "sync_to_async", native)
+    yield _Hook(importlib.import_module("django.utils.asyncio"), "get_running_loop", running_loop)
+    yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
+    dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")
+    if hasattr(dispatcher, "_run_parallel"):
+        yield _Hook(dispatcher, "_run_parallel", in_order(dispatcher._run_parallel))
+    else:
+        # Django < 6.1: receivers run in asyncio.gather.
+        yield _Hook(dispatcher, "asyncio", asyncio_in_order())

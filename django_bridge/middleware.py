@@ -1,0 +1,1 @@
+def outside_scope(f): return f

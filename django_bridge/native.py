@@ -1,0 +1,204 @@
+"""``run_django``, and what stands in the place of ``sync_to_async`` in Django's own modules.
+
+Django's code runs unmodified in a greenlet on the event loop: where it would wait for the database, the loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import AsyncToSync, sync_to_async
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.cached_db import SessionStore as CachedDatabaseSession
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import DatabaseCache
+from django.core.signals import request_finished, request_started
+
+from asyncdb.greenlets import await_, in_greenlet
+
+from .connections import remember
+from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
+
+__all__ = ["asyncio_in_order", "await_in_greenlet", "in_order", "native", "run_django", "running_loop"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger("django_bridge.native")
+
+
+async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs sync Django code on the event loop, without a thread: ``await run_django(form.save)``.
+
+    Its queries wait without blocking the loop, on the connection of the scope that is open, else of one for this call.
+    Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
+    that blocks longer than the loop's ``slow_callback_duration`` (0.1 s) outside of database waits.
+
+    - **errors**: those of ``function``; ``TypeError`` for a coroutine function;
+    - **cancel**: raised in ``function`` where it waits for the database; that connection is closed.
+    """
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"run_django: {_name(function)} is async: await it directly")
+    if not enabled() or inherited() is OUTSIDE:
+        return await sync_to_async(function)(*args, **kwargs)
+    work = _run(function, *args, **kwargs)
+    return await (_Watched(work, _name(function)) if settings.DEBUG else work)
+
+
+def native(function: Any = None, *, thread_sensitive: bool = True, **options: Any) -> Any:
+    """Stands in for ``sync_to_async``: the function runs in a greenlet on the loop where that is safe."""
+    if function is None:
+        return functools.partial(native, thread_sensitive=thread_sensitive, **options)
+    threaded = sync_to_async(function, thread_sensitive=thread_sensitive, **options)
+    if not thread_sensitive or options or not _is_safe(function):
+        return threaded
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if inherited() is OUTSIDE:
+            return await threaded(*args, **kwargs)
+        return await _run(function, *args, **kwargs)
+
+    return call
+
+
+async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    there = usable()
+    if there is not None:
+        return await there.run(function, *args, **kwargs)
+    made = Scope(asyncio.current_task(), asyncio.get_running_loop(), brief=True)
+    parent = inherited()
+    if isinstance(parent, Scope):
+        made.view_of = parent
+    with entered(made):
+        try:
+            return await made.run(function, *args, **kwargs)
+        finally:
+            made.close()
+            remember(made)
+
+
+def _is_safe(function: Callable[..., Any]) -> bool:
+    """Whether a function that Django would send to a thread waits for the database alone.
+
+    Django's own does. A project's backend, cache or session store may ask a directory, a file or a Redis server, and
+    stays in its thread; so do the receivers of a request's start and end, which look after that thread.
+    """
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, BaseCache):
+        return isinstance(owner, DatabaseCache)
+    if isinstance(owner, SessionBase):
+        return isinstance(owner, DatabaseSession) and not isinstance(owner, CachedDatabaseSession)
+    module = str(getattr(function, "__module__", None))
+    if module == "django.dispatch.dispatcher":
+        return inspect.getclosurevars(function).nonlocals.get("self") not in (request_started, request_finished)
+    if owner is None or hasattr(owner, "authenticate"):
+        return module.startswith(("django.", "builtins"))
+    return True
+
+
+# -- what Django and asgiref find in the place of their own, in a greenlet of ours -----------------------------------
+
+
+def _in_our_greenlet() -> bool:
+    return in_greenlet() and on_the_loop() and isinstance(inherited(), Scope)
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
+    if _in_our_greenlet():
+        raise RuntimeError("sync code of Django's that runs in a greenlet")
+    return asyncio.get_running_loop()
+
+
+def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``AsyncToSync.__call__`` that awaits directly in our greenlets, where there is a loop to wait on."""
+
+    @functools.wraps(original)
+    def call(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if _in_our_greenlet():
+            return await_(self.awaitable(*args, **kwargs))
+        return original(self, *args, **kwargs)
+
+    return call
+
+
+def in_order(parallel: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+    """What runs async signal receivers: in a scope one after the other in its task, for they share its connection."""
+
+    @functools.wraps(parallel)
+    async def run(*awaitables: Any, **options: Any) -> Any:
+        if not isinstance(inherited(), Scope):
+            return await parallel(*awaitables, **options)
+        results = []
+        waiting = list(awaitables)
+        try:
+            while waiting:
+                results.append(await waiting.pop(0))
+        finally:
+            for one in waiting:
+                if inspect.iscoroutine(one):
+                    one.close()
+        return results
+
+    return run
+
+
+class asyncio_in_order:  # noqa: N801  (it stands for the module asyncio)
+    """The module ``asyncio`` as Django 5.2's dispatcher is to see it."""
+
+    gather = staticmethod(in_order(asyncio.gather))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
+# -- the warning that something blocks the loop ----------------------------------------------------------------------
+
+
+class _Watched:
+    """A coroutine whose steps are timed: between two of them the loop is free, in one it is not."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        self._work = work
+        self._name = name
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        work = self._work
+        longest = 0.0
+        step: Callable[[], Any] = functools.partial(work.send, None)
+        try:
+            while True:
+                since = time.perf_counter()
+                try:
+                    awaited = step()
+                except StopIteration as done:
+                    return done.value
+                finally:
+                    longest = max(longest, time.perf_counter() - since)
+                try:
+                    step = functools.partial(work.send, (yield awaited))
+                except BaseException as err:  # noqa: BLE001  (whatever it is, it belongs in the coroutine)
+                    step = functools.partial(work.throw, err)
+        finally:
+            limit = asyncio.get_running_loop().slow_callback_duration
+            if longest > limit:
+                log.warning(
+                    "%s blocked the event loop for %.2f s (more than %g s) outside of database waits: "
+                    "take what computes or waits out of run_django, or use sync_to_async there",
+                    self._name,
+                    longest,
+                    limit,
+                )
+
+
+def _name(function: Any) -> str:
+    module, name = getattr(function, "__module__", "?"), getattr(function, "__qualname__", repr(function))
+    return f"{module}.{name}"

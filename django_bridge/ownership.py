@@ -1,0 +1,90 @@
+"""Which task or thread acts for which: told from who waits for whom, at this moment.
+
+``sync_to_async`` makes a task wait for a thread, and ``async_to_sync`` in that thread makes it wait for a new task.
+While a task waits so, what it waits for may act in its place; nothing else may. asgiref hands both ends of such a
+wait one and the same list (``task_context``), by which they are recognised.
+
+Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``,
+``AsyncToSync.main_wrap``). The way of the waits is told by ``cr_await`` and its kin (Python manual, ``inspect``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any
+
+from asgiref.sync import SyncToAsync
+
+__all__ = ["Errand", "acts_for", "errand_of_this_thread", "runs_for", "waiter_for"]
+
+Errand = list[Any]
+"""One call of ``sync_to_async``, by asgiref's list of the tasks that its thread waits for."""
+
+_CALL = SyncToAsync.__call__.__code__
+_SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
+
+
+def errand_of_this_thread() -> Errand | None:
+    """The call of ``sync_to_async`` that this thread works on, or last worked on; None in any other thread."""
+    return getattr(SyncToAsync.threadlocal, "task_context", None)
+
+
+def acts_for(owner: asyncio.Task[Any], task: asyncio.Task[Any] | None) -> bool:
+    """Whether ``owner`` waits, through threads, for nothing but ``task``."""
+    for errand in _errands(owner):
+        if task in errand:
+            return True
+    return False
+
+
+def runs_for(owner: asyncio.Task[Any], errand: Errand | None) -> bool:
+    """Whether ``owner`` waits, through threads, for the thread that works on ``errand`` now."""
+    last = None
+    for last in _errands(owner):  # noqa: B007  (the innermost wait counts)
+        pass
+    return errand is not None and last is errand
+
+
+def waiter_for(errand: Errand) -> asyncio.Task[Any] | None:
+    """The task of the running loop that waits for ``errand``; None once nobody waits any more."""
+    for task in asyncio.all_tasks():
+        if _errand_awaited_by(task) is errand:
+            return task
+    return None
+
+
+def _errands(owner: asyncio.Task[Any]) -> Iterator[Errand]:
+    """The calls of ``sync_to_async`` that ``owner`` waits for, outermost first."""
+    task: asyncio.Task[Any] | None = owner
+    while task is not None and (errand := _errand_awaited_by(task)) is not None:
+        yield errand
+        task = errand[-1] if errand else None
+
+
+def _errand_awaited_by(task: asyncio.Task[Any]) -> Errand | None:
+    found = None
+    for frame in _frames(task):
+        if frame.f_code is _CALL:
+            found = frame.f_locals.get("task_context")
+    return found
+
+
+def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """The frames in which a task is suspended, outermost first."""
+    step: Any = task.get_coro()
+    while step is not None:
+        if isinstance(step, CoroutineType):
+            frame, step = step.cr_frame, step.cr_await
+        elif isinstance(step, AsyncGeneratorType):
+            frame, step = step.ag_frame, step.ag_await
+        elif isinstance(step, GeneratorType):
+            frame, step = step.gi_frame, step.gi_yieldfrom
+        else:
+            # An iterator of the interpreter's around one of them (``anext()``, ``__await__``), which has no name for it.
+            step = next((part for part in gc.get_referents(step) if isinstance(part, _SUSPENDED)), None)
+            continue
+        if frame is not None:
+            yield frame

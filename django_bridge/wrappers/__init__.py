@@ -1,0 +1,1 @@
+"""Django's database wrappers on a scope's connection."""

@@ -1,0 +1,268 @@
+"""What holds of Django's wrapper on a scope's seat, whatever the family.
+
+The wrapper is of a class made of the family's mixin and the project's own wrapper class, so that what the project
+(or a third party) put into its class stays. It never connects by itself: the seat has the connection.
+
+Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are listed in ``drift.json``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import debug_transaction
+from django.db.transaction import TransactionManagementError
+from django.db.utils import OperationalError
+from django.utils.functional import cached_property
+
+from asyncdb.drivers.physical import Begun, TransactionOptions
+from asyncdb.drivers.residue import residue
+from asyncdb.drivers.statements import Kind
+from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
+from asyncdb.greenlets import in_greenlet
+
+from ..scopes import Scope, Seat, on_the_loop
+
+if TYPE_CHECKING:
+    _Wrapper = BaseDatabaseWrapper
+else:
+    _Wrapper = object
+
+_EAGER = TransactionOptions(eager=True)
+_PLAIN = (str, int, float, bool, type(None), tuple, frozenset, set, dict, list)
+_Facts = dict[str, dict[str, Any]]
+
+
+class OnSeat(_Wrapper):
+    """Mixin of the project's own wrapper: its connection is the one on the seat."""
+
+    project_class: ClassVar[type[BaseDatabaseWrapper]]
+    autocommit: bool
+    seat: Seat
+    _manual = False
+    """Whether the user switched autocommit off, so that a transaction follows upon another."""
+
+    def take_seat(self, seat: Seat) -> None:
+        """Becomes the wrapper of ``seat``."""
+        self.seat = seat
+        seat.wrapper = self
+        self.autocommit = True
+
+    # -- connecting ----------------------------------------------------------------------------------------------
+
+    def ensure_connection(self) -> None:
+        """Connects, as Django does; on the loop outside of a greenlet nothing is needed before the first statement."""
+        if self.connection is None and (in_greenlet() or not on_the_loop()):
+            super().ensure_connection()
+
+    def connect(self) -> None:
+        self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
+        self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
+        self.autocommit, self._manual = True, False
+        self.connection = self.seated_connection()
+
+    def seated_connection(self) -> Any:
+        """What Django calls the connection: its family's DB-API connection, as far as Django uses it."""
+        raise NotImplementedError
+
+    def unseated(self) -> None:
+        """Called when the connection leaves the seat."""
+        if not self.closed_in_transaction:
+            self.connection = None
+
+    def init_connection_state(self) -> None:
+        """asyncdb has made the session."""
+
+    def get_autocommit(self) -> bool:
+        return self.autocommit
+
+    def close_if_health_check_failed(self) -> None:
+        """The pool has looked."""
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Gives the connection back, as far as nothing keeps it; what is too old the pool replaces."""
+        self.seat.scope.soon(self.seat.settle)
+
+    def is_usable(self) -> bool:
+        return self.seat.link is None or self.seat.link.doom is None
+
+    def validate_thread_sharing(self) -> None:
+        """Whose turn it is, the seat checks at each call."""
+
+    def _close(self) -> None:
+        self.seat.scope.soon(self.seat.give_back)
+
+    # -- streams -------------------------------------------------------------------------------------------------
+
+    def chunked_cursor(self) -> Any:
+        """A cursor that streams has a connection of its own, so that others can be asked between its rows.
+
+        In a transaction it must be the transaction's own, and there the family decides, as in Django.
+        """
+        if self.in_atomic_block or not self.autocommit:
+            return super().chunked_cursor()
+        return self._apart().stream_cursor()
+
+    def stream_cursor(self) -> Any:
+        """A cursor for one stream, on a seat that nothing else uses."""
+        return super().chunked_cursor()
+
+    def _apart(self) -> OnSeat:
+        """Another wrapper with a seat of its own, in nobody's scope: whoever reads the stream may use it."""
+        here = self.seat.scope
+        apart = Scope(None, here.loop)
+        wrapper: Any = type(self)(self.settings_dict, self.alias)
+        wrapper.take_seat(self.seat.beside(apart))
+        teach(wrapper, learn(self))
+        share_view(wrapper, self)
+        here.outlive(apart)
+        return cast("OnSeat", wrapper)
+
+    # -- the transaction -----------------------------------------------------------------------------------------
+
+    def _start_transaction_under_autocommit(self) -> None:
+        with debug_transaction(self, "BEGIN"), self.wrap_database_errors:
+            self.seat.call(self._want_transaction)
+
+    def _want_transaction(self) -> None:
+        link = self.taken()
+        link.options = _EAGER
+        link.want_transaction()
+
+    def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001  (Django's signature)
+        with self.wrap_database_errors:
+            manual, self._manual = self._manual, not autocommit
+            if not autocommit:
+                self.seat.call(self._want_transaction)
+            elif manual:
+                self.seat.call(self._end, "COMMIT")  # as a DB-API connection does when autocommit is switched on
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
+        super().set_autocommit(autocommit, *args, **kwargs)
+        if autocommit and not in_greenlet():
+            self.seat.scope.soon(self.seat.settle)
+
+    def _commit(self) -> None:
+        if self.connection is not None:
+            with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
+                self.seat.call(self._end, "COMMIT")
+
+    def _rollback(self) -> None:
+        if self.connection is not None:
+            with debug_transaction(self, "ROLLBACK"), self.wrap_database_errors:
+                self.seat.call(self._end, "ROLLBACK")
+
+    def _end(self, sql: str) -> None:
+        link = self.seat.link
+        if link is None:
+            return
+        try:
+            link.end(sql)
+        except TransactionPoisoned as err:
+            raise TransactionManagementError(str(err)) from err
+        finally:
+            if self._manual:
+                self._want_transaction()
+
+    # -- statements ----------------------------------------------------------------------------------------------
+
+    def taken(self) -> Any:
+        """The physical connection on the seat, taken from the pool if there is none. In a greenlet.
+
+        - **errors**: ``django.db.OperationalError`` if the pool or the server has none to give.
+        """
+        try:
+            return self.seat.taken()
+        except (ConnectFailed, PoolError) as err:
+            raise OperationalError(str(err)) from err
+
+    def before(self, statement: str) -> Any:
+        """Prepares for one statement: takes the connection, sends BEGIN where one is due. In a greenlet."""
+        seat = self.seat
+        found = residue(statement)
+        if found.reads_left and seat.link is None:
+            _refuse_reading(seat.alias)
+        link = self.taken()
+        try:
+            link.before(Kind.OPAQUE)
+        except TransactionPoisoned as err:
+            raise TransactionManagementError(str(err)) from err
+        if found.left and seat.left is None:
+            seat.left = statement.lstrip(" (\n\t").partition(" ")[0].upper()[:20]
+        return link
+
+    def failed(self, error: BaseException) -> None:
+        """Draws the conclusions of a statement's error. In a greenlet."""
+        seat, link = self.seat, self.seat.link
+        if link is None:
+            return
+        if not isinstance(error, Exception):
+            link.doom = link.doom or "cancelled amid a statement"
+        else:
+            link.note_error(error)
+            if seat.is_disconnect(error):
+                link.doom = link.doom or "the server ended it"
+        if not self.in_atomic_block and self.autocommit:
+            if link.doom is not None:
+                seat.give_back()  # the next statement takes another
+            elif link.begun is Begun.NO:
+                link.errors_met = False  # a statement that fails in autocommit leaves no transaction
+
+    def register(self, cursor: object) -> None:
+        """Keeps the connection while ``cursor`` is open, unless the operation that runs keeps it anyway."""
+        if not in_greenlet() or not self.seat.scope.in_operation:
+            self.seat.hold_for(cursor)
+
+
+def _refuse_reading(alias: str) -> NoReturn:
+    raise TransactionManagementError(
+        f"this statement reads what an earlier one left on its connection, and {alias!r} gives each its own outside "
+        "of a transaction: run both inside transaction.atomic(), or on one open cursor",
+    )
+
+
+# -- classes, and what their wrappers have learned of the server -----------------------------------------------------
+
+_classes: dict[type[BaseDatabaseWrapper], type[BaseDatabaseWrapper]] = {}
+
+
+def seated_class(project_class: type[BaseDatabaseWrapper], mixin: type[OnSeat]) -> type[BaseDatabaseWrapper]:
+    """The class of a project's wrapper on a seat."""
+    if (found := _classes.get(project_class)) is None:
+        names = {"__module__": project_class.__module__, "project_class": project_class}
+        found = type(f"Scoped{project_class.__name__}", (mixin, project_class), names)
+        _classes[project_class] = found
+    return found
+
+
+def learn(wrapper: Any) -> _Facts:
+    """What a wrapper has asked the server, as far as it is plain data: its version, its features."""
+    return {part: _plain(owner) for part, owner in _parts(wrapper)}
+
+
+def teach(wrapper: Any, facts: _Facts) -> None:
+    """Spares a new wrapper the questions that another has asked."""
+    for part, owner in _parts(wrapper):
+        if known := facts.get(part):
+            owner.__dict__.update(known)
+
+
+def _parts(wrapper: Any) -> tuple[tuple[str, Any], ...]:
+    return ("wrapper", wrapper), ("features", wrapper.features)
+
+
+def _plain(owner: Any) -> dict[str, Any]:
+    cls = type(owner)
+    return {
+        name: value
+        for name, value in owner.__dict__.items()
+        if isinstance(getattr(cls, name, None), cached_property) and isinstance(value, _PLAIN)
+    }
+
+
+def share_view(wrapper: Any, other: Any) -> None:
+    """Gives a wrapper the query log, the execute wrappers and the debug flag of another one of its alias."""
+    wrapper.queries_log = other.queries_log
+    wrapper.execute_wrappers = other.execute_wrappers
+    wrapper.force_debug_cursor = other.force_debug_cursor

@@ -1,0 +1,41 @@
+"""Which mixin a project's own wrapper class gets, by its vendor."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
+
+from ..scopes import Seat
+from .base import seated_class
+
+__all__ = ["has_driver", "wrapper_on"]
+
+_MIXINS = {
+    "mysql": ("mysql", "OnMySQLSeat"),
+    "postgresql": ("postgresql", "OnPostgreSQLSeat"),
+    "sqlite": ("sqlite", "OnSQLiteSeat"),
+}
+
+
+def has_driver(alias: str) -> bool:
+    """Whether the family of ``alias`` has an async driver."""
+    return _project_class(alias).vendor in _MIXINS
+
+
+def wrapper_on(seat: Seat) -> Any:
+    """Makes the project's own wrapper for a seat."""
+    project_class = _project_class(seat.alias)
+    module, name = _MIXINS[project_class.vendor]
+    mixin = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    wrapper: Any = seated_class(project_class, mixin)(connections.settings[seat.alias], seat.alias)
+    wrapper.take_seat(seat)
+    return wrapper
+
+
+def _project_class(alias: str) -> type[BaseDatabaseWrapper]:
+    cls: type[BaseDatabaseWrapper] = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
+    return cls

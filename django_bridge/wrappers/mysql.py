@@ -1,0 +1,357 @@
+"""Django's MySQL and MariaDB wrapper on a seat: a cursor that asks asyncmy and answers as mysqlclient does.
+
+Read in Django 5.2 and 6.1 (``db/backends/mysql/base.py``), mysqlclient 2.2 (``cursors.py``, ``converters.py``) and
+asyncmy 0.2.18 (``connection.pyx``: ``query``, ``next_result``, ``_result``; ``MySQLResult``: ``_pending_rows``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from asyncmy import errors
+from asyncmy.constants import FIELD_TYPE
+from asyncmy.converters import escape_string
+
+from asyncdb.greenlets import await_
+
+from ..scopes import Seat
+from .base import OnSeat
+
+_NO_BACKSLASH_ESCAPES = 0x0200
+_CHECKED = frozenset({1048, 1690, 3819, 4025})
+"""Error codes that Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
+_TIMES = (FIELD_TYPE.TIME,)
+_DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+
+
+class OnMySQLSeat(OnSeat):
+    """Mixin of Django's MySQL wrapper."""
+
+    Database = errors
+
+    def seated_connection(self) -> Any:
+        return _Connection(self)
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = Cursor(self)
+        self.register(cursor)
+        return cursor
+
+    def stream_cursor(self) -> Any:
+        with self.wrap_database_errors:
+            cursor = StreamCursor(self)
+            self.seat.hold_for(cursor)
+            return self._prepare_cursor(cursor)
+
+
+class _Connection:
+    """What Django, and what stands on it, uses of mysqlclient's connection."""
+
+    def __init__(self, wrapper: OnMySQLSeat) -> None:
+        self._wrapper = wrapper
+
+    def cursor(self, *_: Any) -> Cursor:
+        return self._wrapper.create_cursor()
+
+    def ping(self, *_: Any) -> None:
+        wrapper = self._wrapper
+        wrapper.seat.call(lambda: await_(wrapper.taken().probe()))
+
+    def get_server_info(self) -> str:
+        wrapper = self._wrapper
+        return str(wrapper.seat.call(lambda: wrapper.taken().driver_connection.get_server_info()))
+
+    def thread_id(self) -> int:
+        wrapper = self._wrapper
+        return int(wrapper.seat.call(lambda: wrapper.taken().driver_connection.thread_id()))
+
+    def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
+        self._wrapper.set_autocommit(bool(enabled))
+
+    def commit(self) -> None:
+        self._wrapper.seat.call(self._wrapper._end, "COMMIT")
+
+    def rollback(self) -> None:
+        self._wrapper.seat.call(self._wrapper._end, "ROLLBACK")
+
+    def close(self) -> None:
+        self._wrapper._close()
+
+
+class Cursor:
+    """mysqlclient's cursor, as Django uses it, on the seat's connection; its rows are read whole."""
+
+    arraysize = 1
+
+    def __init__(self, wrapper: OnMySQLSeat) -> None:
+        self._wrapper = wrapper
+        self._seat: Seat = wrapper.seat
+        self._rows: Sequence[Any] = ()
+        self._next = 0
+        self._executed: str | None = None
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = 0
+
+    @property
+    def connection(self) -> Any:
+        return self._wrapper.connection
+
+    def execute(self, query: Any, args: Any = None) -> int:
+        return self._seat.call(self._execute, _text(query), args)
+
+    def executemany(self, query: Any, args: Iterable[Any]) -> int | None:
+        rows = list(args)
+        if not rows:
+            return None
+        return self._seat.call(self._execute_each, _text(query), rows)
+
+    def callproc(self, procname: str, args: Sequence[Any] = ()) -> Sequence[Any]:
+        return self._seat.call(self._call, procname, args)
+
+    def nextset(self) -> int | None:
+        return self._seat.call(self._nextset)
+
+    def fetchone(self) -> Any:
+        if self._next >= len(self._rows):
+            return None
+        row = self._rows[self._next]
+        self._next += 1
+        return row
+
+    def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+        start = self._next
+        self._next = min(len(self._rows), start + (size or self.arraysize))
+        return tuple(self._rows[start : self._next])
+
+    def fetchall(self) -> Sequence[Any]:
+        start, self._next = self._next, len(self._rows)
+        return self._rows[start:] if start else self._rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.fetchone, None)
+
+    def close(self) -> None:
+        self._rows = ()
+        self._seat.closed(self)
+
+    def __enter__(self) -> Cursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def setinputsizes(self, *_: Any) -> None:
+        """Nothing to do (DB-API)."""
+
+    def setoutputsizes(self, *_: Any) -> None:
+        """Nothing to do (DB-API)."""
+
+    # -- in a greenlet -------------------------------------------------------------------------------------------
+
+    def _execute(self, query: str, args: Any) -> int:
+        link = self._wrapper.before(query)
+        sql = query if args is None else _bound(query, args, link.driver_connection)
+        self._send(link, sql)
+        return self.rowcount
+
+    def _execute_each(self, query: str, rows: list[Any]) -> int:
+        total = 0
+        for row in rows:
+            total += self._execute(query, row)
+        self.rowcount = total
+        return total
+
+    def _call(self, procname: str, args: Sequence[Any]) -> Sequence[Any]:
+        if args:
+            names = ", ".join(f"@_{procname}_{index}={_MARK}" for index, _ in enumerate(args))
+            self._execute(f"SET {names}", args)
+        self._execute(f"CALL {procname}({', '.join(f'@_{procname}_{index}' for index, _ in enumerate(args))})", None)
+        return args
+
+    def _nextset(self) -> int | None:
+        link = self._wrapper.taken()
+        raw = link.driver_connection
+        if not getattr(raw._result, "has_next", False):
+            return None
+        self._await(link, raw.next_result())
+        self._read(raw._result)
+        return 1
+
+    def _send(self, link: Any, sql: str) -> None:
+        self._executed = sql
+        raw = link.driver_connection
+        result = raw._result
+        while result is not None and result.has_next:  # of an earlier CALL that nobody read
+            self._await(link, raw.next_result())
+            result = raw._result
+        self._await(link, raw.query(sql))
+        self._read(raw._result)
+
+    def _await(self, link: Any, work: Any) -> None:
+        try:
+            await_(link.bounded(work))
+        except BaseException as error:
+            if isinstance(error, Exception) and link.doom is not None and link.doom.startswith("no reply"):
+                timed_out = errors.OperationalError(2013, link.doom)
+                self._wrapper.failed(timed_out)
+                raise timed_out from error
+            self._wrapper.failed(error)
+            if isinstance(error, errors.OperationalError) and error.args and error.args[0] in _CHECKED:
+                raise errors.IntegrityError(*error.args) from error
+            raise
+
+    def _read(self, result: Any) -> None:
+        self.description = result.description
+        self.rowcount = result.affected_rows
+        self.lastrowid = result.insert_id
+        self._rows = _converted(result.rows, result.description) if result.rows else ()
+        self._next = 0
+
+
+class StreamCursor(Cursor):
+    """The same with rows that stay on the server until they are asked for."""
+
+    def fetchone(self) -> Any:
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+        return self._seat.call(self._fetch, size or self.arraysize)
+
+    def fetchall(self) -> Sequence[Any]:
+        return self._seat.call(self._fetch, None)
+
+    def nextset(self) -> None:
+        """A stream is one result."""
+
+    def close(self) -> None:
+        seat = self._seat
+        link = seat.link
+        if link is not None and link.stream_unfinished:
+            link.doom = "a stream was left unfinished"  # the server would send all of it before anything else
+            seat.scope.soon(seat.give_back)
+        super().close()
+
+    def _send(self, link: Any, sql: str) -> None:
+        self._executed = sql
+        raw = link.driver_connection
+        self._await(link, raw.query(sql, unbuffered=True))
+        result = raw._result
+        self.description, self.rowcount = result.description, -1
+
+    def _fetch(self, size: int | None) -> Sequence[Any]:
+        link = self._wrapper.taken()
+        result = link.driver_connection._result
+        rows: list[Any] = []
+
+        async def read() -> None:
+            while result is not None and (size is None or len(rows) < size):
+                pending = result._take_pending_rows(None if size is None else size - len(rows))
+                if pending:
+                    rows.extend(pending)
+                    continue
+                row = await result._read_rowdata_packet_unbuffered()
+                if row is None:
+                    return
+                rows.append(row)
+
+        self._await(link, read())
+        return _converted(tuple(rows), self.description)
+
+
+_MARK = "%s"
+
+
+def _text(query: Any) -> str:
+    return query.decode() if isinstance(query, bytes | bytearray) else query
+
+
+def _bound(query: str, args: Any, raw: Any) -> str:
+    """The statement with its parameters as literals, as mysqlclient sends it."""
+    plain = bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
+    values: Any
+    if isinstance(args, Mapping):
+        values = {key: literal(value, plain=plain) for key, value in args.items()}
+    else:
+        values = tuple([literal(value, plain=plain) for value in args])
+    try:
+        return query % values
+    except TypeError as err:
+        raise errors.ProgrammingError(str(err)) from err
+
+
+def literal(value: Any, *, plain: bool = False) -> str:
+    """One parameter as an SQL literal; ``plain``: the session knows no backslash escapes.
+
+    Bytes are hexadecimal, whatever the session's modes: no byte can end the literal (MySQL manual, "Hexadecimal
+    Literals").
+    """
+    kind = type(value)
+    if kind is str:
+        return _quoted(value, plain=plain)
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise errors.ProgrammingError("nan and inf can not be used with MySQL")
+        text = float.__repr__(value)
+        return text if "e" in text else f"{text}e0"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"X'{bytes(value).hex()}'"
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return f"'{value.isoformat(' ') if isinstance(value, datetime.datetime) else value.isoformat()}'"
+    if isinstance(value, datetime.timedelta):
+        return f"'{_interval(value)}'"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"({', '.join([literal(part, plain=plain) for part in value])})"
+    return _quoted(str(value), plain=plain)
+
+
+def _quoted(text: str, *, plain: bool) -> str:
+    return "'" + (text.replace("'", "''") if plain else escape_string(text)) + "'"
+
+
+def _interval(value: datetime.timedelta) -> str:
+    sign, rest = ("-", -value) if value.days < 0 else ("", value)
+    minutes, seconds = divmod(rest.days * 86400 + rest.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{sign}{hours:02}:{minutes:02}:{seconds:02}.{rest.microseconds:06}"
+
+
+def _converted(rows: Sequence[Any], description: Any) -> Sequence[Any]:
+    """Rows as mysqlclient gives them to Django: TIME as ``time``, dates that are none as None."""
+    times = [index for index, column in enumerate(description or ()) if column[1] in _TIMES]
+    dates = [index for index, column in enumerate(description or ()) if column[1] in _DATES]
+    if not times and not dates:
+        return rows
+    return tuple(_row(row, times, dates) for row in rows)
+
+
+def _row(row: Any, times: list[int], dates: list[int]) -> Any:
+    wrong = [index for index in dates if isinstance(row[index], str)]
+    if not times and not wrong:
+        return row
+    changed = list(row)
+    for index in times:
+        changed[index] = _time(changed[index])
+    for index in wrong:
+        changed[index] = None
+    return tuple(changed)
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, datetime.timedelta):
+        return value
+    return (datetime.datetime.min + value).time()
+

@@ -1,0 +1,208 @@
+"""Django's PostgreSQL wrapper on a seat: psycopg's synchronous face of the asynchronous connection.
+
+Both faces share one libpq connection and its prepared statements; each has adapters of its own, Django's here and
+SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, ``_autocommit``, ``_adapters``,
+``_prepared``, the notice handlers; ``connection.py``: ``wait``, ``lock``; ``_server_cursor.py``) and Django 5.2 and 6.1
+(``db/backends/postgresql/base.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
+from psycopg.sql import Composable
+
+from asyncdb.drivers.physical import Begun
+from asyncdb.greenlets import await_, in_greenlet
+
+from ..scopes import on_the_loop
+from .base import OnSeat
+
+T = TypeVar("T")
+
+
+class _Arrival:
+    """Holds the connection for a thread from when it is taken to when the cursor is made."""
+
+
+class OnPostgreSQLSeat(OnSeat):
+    """Mixin of Django's PostgreSQL wrapper."""
+
+    _arrival: _Arrival | None = None
+
+    def seated_connection(self) -> Any:
+        self._arrival = _Arrival()
+        self.register(self._arrival)
+        return self.seat.call(self._sit_on_taken)
+
+    def _sit_on_taken(self) -> Face:
+        link = self.taken()
+        if link.face is None:
+            link.face = Face(link, self)
+        face: Face = link.face
+        face.wrapper = self
+        return face
+
+    def unseated(self) -> None:
+        if isinstance(self.connection, Face):
+            self.connection.wrapper = None
+        super().unseated()
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor: Any = super().create_cursor(name)
+        cursor.__class__ = _seated(type(cursor))
+        if name is not None:
+            self.seat.hold_for(cursor)
+        else:
+            self.register(cursor)
+        self._arrival = None
+        return cursor
+
+    def ensure_timezone(self) -> bool:
+        return False  # the session has it from the settings, and a changed setting makes a new pool
+
+
+class _OneAtATime:
+    """In the place of psycopg's lock: on the loop, waiting for it would be waiting for ever."""
+
+    _held = False
+
+    def __enter__(self) -> Self:
+        if self._held:
+            raise psycopg.InterfaceError("another statement of this connection is on its way")
+        self._held = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+
+
+class Face(psycopg.Connection[Any]):
+    """The synchronous face: what Django calls the connection."""
+
+    def __init__(self, link: Any, wrapper: Any) -> None:
+        self._asynchronous: psycopg.AsyncConnection[Any] = link.driver_connection
+        pgconn = self._asynchronous.pgconn
+        handlers = pgconn.notice_handler, pgconn.notify_handler
+        super().__init__(pgconn)
+        pgconn.notice_handler, pgconn.notify_handler = handlers
+        self._link = link
+        self._prepared = self._asynchronous._prepared
+        self._autocommit = True
+        self.lock = _OneAtATime()  # type: ignore[assignment]  # all that psycopg asks of a lock
+        self.wrapper: Any = None
+        parameters = wrapper.get_connection_params()
+        self._adapters = AdaptersMap(parameters["context"].adapters)
+        if factory := parameters.get("cursor_factory"):
+            self.cursor_factory = factory
+
+    def __del__(self) -> None:  # type: ignore[override]  # psycopg warns of what was not closed; its owner closes it
+        """The asynchronous face owns the connection."""
+
+    @property
+    def autocommit(self) -> bool:
+        return bool(self._link.begun is Begun.NO)
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self._seated().set_autocommit(value)
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        wrapper = self._seated()
+        if not in_greenlet():
+            return wrapper.seat.call(self.wait, gen, interval, timeout)
+        try:
+            return await_(self._link.bounded(self._asynchronous.wait(gen, interval, timeout)))
+        except BaseException as error:
+            self._note(wrapper, error)
+            raise
+
+    def statement(self, function: Callable[..., T], query: Any, *args: Any, **kwargs: Any) -> T:
+        """Runs a cursor's method that sends ``query``, on the loop."""
+        wrapper = self._seated()
+        return wrapper.seat.call(self._statement, wrapper, _text(query, self), function, query, args, kwargs)
+
+    def _statement(self, wrapper: Any, text: str, function: Callable[..., T], query: Any, args: Any, kwargs: Any) -> T:
+        wrapper.before(text)
+        return function(query, *args, **kwargs)
+
+    def _note(self, wrapper: Any, error: BaseException) -> None:
+        if isinstance(error, psycopg.Error) or self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            wrapper.failed(error)
+
+    def _seated(self) -> Any:
+        wrapper = self.wrapper
+        if wrapper is None or wrapper.seat.link is not self._link:
+            raise psycopg.InterfaceError(
+                "this cursor's connection went back to the pool when its operation ended: use the cursor within one "
+                "run_django(), or inside transaction.atomic()",
+            )
+        return wrapper
+
+    def commit(self) -> None:
+        wrapper = self._seated()
+        wrapper.seat.call(wrapper._end, "COMMIT")
+
+    def rollback(self) -> None:
+        wrapper = self._seated()
+        wrapper.seat.call(wrapper._end, "ROLLBACK")
+
+    def close(self) -> None:
+        if self.wrapper is not None:
+            self.wrapper._close()
+
+
+class _Seated:
+    """Mixin of psycopg's cursors: each statement is prepared for by the wrapper, and sent on the loop."""
+
+    __slots__ = ()
+    _conn: Face
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._conn.statement(super().execute, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
+
+    def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._conn.statement(super().executemany, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
+
+    def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        self._conn.statement(_nothing, statement)
+        return super().copy(statement, *args, **kwargs)  # type: ignore[misc]  # a mixin
+
+    def close(self) -> None:
+        face = self._conn
+        wrapper = face.wrapper
+        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(self, psycopg.ServerCursor):
+            self._close()  # type: ignore[attr-defined]  # psycopg's: it asks the server nothing
+        elif in_greenlet() or not on_the_loop():
+            super().close()  # type: ignore[misc]  # a mixin
+        else:
+            self._close()  # type: ignore[attr-defined]  # left open by who cannot wait: the server closes it
+            if face.autocommit:
+                face._link.doom = face._link.doom or "a stream was left unfinished"
+        if wrapper is not None:
+            wrapper.seat.closed(self)
+
+
+def _nothing(_: Any) -> None:
+    """COPY is sent when its block is entered; this only prepares for it."""
+
+
+_classes: dict[type, type] = {}
+
+
+def _seated(cls: type) -> type:
+    if (found := _classes.get(cls)) is None:
+        found = _classes[cls] = type(cls.__name__, (_Seated, cls), {"__slots__": (), "__module__": cls.__module__})
+    return found
+
+
+def _text(query: Any, face: Face) -> str:
+    if isinstance(query, str):
+        return query
+    if isinstance(query, Composable):
+        return query.as_string(face)
+    return bytes(query).decode(errors="replace") if isinstance(query, bytes | bytearray) else ""
