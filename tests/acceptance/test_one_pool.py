@@ -7,6 +7,7 @@ that limit, and what it needed is reported.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ EDITORS, REQUESTS_OF_AN_EDITOR = 10, 8
 WITHIN = 80.0
 ROOT, PASSWORD = "root", "only for this test"
 PARIS = 2988507
-VISIT = {"city_id": PARIS, "note": "one of many"}
+VISITED = (PARIS, 2643743, 2950159, 3117735, 3169070, 524901, 360630, 1850147, 3448439)
+"""Several cities: a transaction waits for the row of its city, and holds its connection while it waits."""
 
 Check = Callable[[httpx.Response], bool]
 Errand = Callable[[], Awaitable[None]]
@@ -41,6 +43,7 @@ class Outcome:
 
     asked: int = 0
     visits: int = 0
+    slowest: float = 0.0
     failures: list[str] = field(default_factory=list)
 
 
@@ -56,6 +59,7 @@ class Browser:
     ) -> None:
         """Sends a request and notes whether the answer is the right one."""
         self.outcome.asked += 1
+        begun = time.perf_counter()
         try:
             reply = await self.client.request(method, path, **sent)
         except httpx.HTTPError as err:
@@ -65,6 +69,7 @@ class Browser:
             self.outcome.failures.append(f"{method} {path}: {reply.status_code} {reply.text[:200]}")
         elif "/visits/" in path:
             self.outcome.visits += 1
+        self.outcome.slowest = max(self.outcome.slowest, time.perf_counter() - begun)
 
     def form(self, **fields: Any) -> dict[str, Any]:
         """A form's fields, with the token that goes with the cookie."""
@@ -98,12 +103,13 @@ def has(lines: int) -> Check:
 def reading(browser: Browser, number: int) -> Errand:
     """The request number ``number`` of those that anybody sends who need not log in again."""
     kind = ("stock", "stock/async", "bridge")[number % 3]
+    visit = {"city_id": VISITED[number % len(VISITED)], "note": "one of many"}
     asks: tuple[Errand, ...] = (
         lambda: browser.ask("GET", f"/{kind}/search/?q=san&limit=5", whole=shows("Santiago")),
         lambda: browser.ask("GET", f"/{kind}/countries/?limit=3", whole=shows("China")),
         lambda: browser.ask("GET", f"/{kind}/cities/{PARIS}/", whole=shows("Paris")),
         lambda: browser.ask("GET", f"/{kind}/nearest/?lat=48.8&lon=2.3&limit=3", whole=shows("Paris")),
-        lambda: browser.ask("POST", f"/{kind}/visits/", json=VISIT, status=201),
+        lambda: browser.ask("POST", f"/{kind}/visits/", json=visit, status=201),
         lambda: browser.ask("GET", f"/{kind}/cities.csv?limit=50", whole=has(1 + 50)),
         lambda: browser.ask("GET", "/live/?every=0.05&events=3", whole=has(3 * 4)),
         lambda: browser.ask("GET", f"/admin/places/city/{PARIS}/change/", whole=shows("Paris")),
@@ -170,7 +176,10 @@ def visits(server: Any) -> int:
 
 
 def reported(kind: str, outcome: Outcome, seen: Seen) -> str:
-    return f"{kind}: {len(outcome.failures)} of {outcome.asked} failed, {seen.most} server threads at once"
+    return (
+        f"{kind}: {len(outcome.failures)} of {outcome.asked} failed, {seen.most} server threads at once,"
+        f" the slowest answer after {outcome.slowest:.1f} s"
+    )
 
 
 @pytest.mark.families("mariadb", "postgresql")
