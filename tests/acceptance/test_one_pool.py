@@ -44,6 +44,7 @@ class Outcome:
     asked: int = 0
     visits: int = 0
     slowest: float = 0.0
+    seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
 
@@ -120,7 +121,7 @@ def reading(browser: Browser, number: int) -> Errand:
 
 async def five_hundred(url: str) -> Outcome:
     """Sends the mixed requests, ``AT_ONCE`` at a time."""
-    outcome, turn = Outcome(), asyncio.Semaphore(AT_ONCE)
+    outcome, turn, begun = Outcome(), asyncio.Semaphore(AT_ONCE), time.perf_counter()
 
     def browser() -> Browser:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -143,6 +144,7 @@ async def five_hundred(url: str) -> Outcome:
     finally:
         for each in browsers:
             await each.client.aclose()
+    outcome.seconds = time.perf_counter() - begun
     return outcome
 
 
@@ -178,7 +180,7 @@ def visits(server: Any) -> int:
 def reported(kind: str, outcome: Outcome, seen: Seen) -> str:
     return (
         f"{kind}: {len(outcome.failures)} of {outcome.asked} failed, {seen.most} server threads at once,"
-        f" the slowest answer after {outcome.slowest:.1f} s"
+        f" {outcome.seconds:.1f} s in all, {outcome.slowest:.1f} s the slowest answer"
     )
 
 
