@@ -36,13 +36,13 @@ install = $(UV) export --quiet --frozen --no-emit-project --python $(PY) $(1) \
 	| $(UV) pip install --quiet --python $(PY) --require-hashes -r - \
 	&& mkdir -p $(STAMPS) && touch $@
 
-.PHONY: help setup demo test lint docs bench verify verify-clean lock clean
+.PHONY: help setup demo test lint docs bench conformance verify verify-clean lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo
 	@echo 'DB=sqlite|mariadb|postgresql  ONCE=1       for demo'
-	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test; ARGS for bench as well'
+	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test, conformance; ARGS for bench as well'
 	@echo 'PYTHON=python3.13 VENV=.venv-313           another interpreter, beside the first'
 
 setup: $(STAMPS)/test $(STAMPS)/lint $(foreach f,$(families),$(needs_$f))  ## everything that test and lint need
@@ -66,6 +66,9 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the benchmarks: ARGS=
 	@$(PY) -m benchmarks $(ARGS)
 
+conformance: $(STAMPS)/conformance $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## Django's own tests, as it is and on the loop: FAMILIES=, ARGS=
+	@$(PY) -m conformance --families $(filter-out mysql,$(families)) $(ARGS)
+
 verify:  ## the long version of everything; a later run goes on where this one ended
 	@scripts/verify.sh
 
@@ -77,7 +80,7 @@ lock: $(STAMPS)/uv  ## resolve anew within the bounds of pyproject.toml: ARGS=--
 	$(PY) scripts/strip_lock.py uv.lock
 
 clean:  ## remove everything that was made here
-	rm -rf $(VENV) .tox .verify .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build docs/_build
+	rm -rf $(VENV) .tox .verify .conformance .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build docs/_build
 
 $(STAMPS)/uv:
 	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON) here: make PYTHON=python3.13 ..." >&2; exit 1; }
@@ -124,6 +127,10 @@ $(STAMPS)/docs: $(STAMPS)/project
 $(STAMPS)/bench: $(STAMPS)/project
 	@echo "installing the group bench"
 	@$(call install,--group bench --all-extras)
+
+$(STAMPS)/conformance: $(STAMPS)/project
+	@echo "installing the group conformance"
+	@$(call install,--group conformance --all-extras)
 
 $(STAMPS)/build-tools: | $(STAMPS)/uv
 	@scripts/system.sh $(PY) build && touch $@

@@ -196,6 +196,19 @@ class Database(Fetching):
             dialect_of(engine).release()
             self._engine = None
 
+    def retire(self) -> None:
+        """Lets those who use a connection finish, and gives none to anybody else; does not wait."""
+        self.closed = True
+        engine, loop = self._engine, self._loop
+        if engine is None or loop is None:
+            return
+        if loop.is_closed():
+            self.abandon()
+        elif loop.is_running() and loop is not _running_loop():
+            loop.call_soon_threadsafe(pool_of(engine).retire)
+        else:
+            pool_of(engine).retire()
+
     def abandon(self) -> None:
         """Closes the sockets without waiting; for a loop that runs no more, or from another thread than its."""
         self.closed = True

@@ -324,6 +324,15 @@ class Pool(AsyncAdaptedQueuePool):
             idle.append(record)
         await asyncio.gather(*(greenlet_spawn(record.close) for record in idle))
 
+    def retire(self) -> None:
+        """Closes what is idle, without waiting; what is in use is closed when it comes back."""
+        self.closed = True
+        self._pool.wake_all()
+        for record in list(self._records):
+            if record.dbapi_connection is not None and not record.in_use:
+                self._records.discard(record)
+                record.dbapi_connection.discard()
+
     def abandon(self) -> int:
         """Closes the socket of every connection that is still open, without a word and without waiting."""
         self.closed = True

@@ -1,10 +1,13 @@
-"""Whether the ``asyncdb`` that Python finds is the one that this package stands on."""
+"""What this package stands on: which Django, and whether the ``asyncdb`` that Python finds is the right one."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from pathlib import Path
+
+SUPPORTED_DJANGO = ((5, 2), (6, 1))
+"""The Django releases whose functions were read and tested with."""
 
 _OURS = ("errors.py", "config.py", "registry.py")
 

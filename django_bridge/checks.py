@@ -15,16 +15,15 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning
 
-from ._foundation import foreign_asyncdb
+from ._foundation import SUPPORTED_DJANGO, foreign_asyncdb
 
 if TYPE_CHECKING:
+    from asyncdb import Database
     from asyncdb.config import DatabaseConfig
 
-__all__ = ["SUPPORTED_DJANGO", "register"]
+__all__ = ["register"]
 
-SUPPORTED_DJANGO = ((5, 2), (6, 1))
-"""The Django releases whose functions were read and tested with."""
-
+_SCOPE_MIDDLEWARE = "django_bridge.middleware.ScopeMiddleware"
 _DOCS = "See docs/reference/checks.md#{id}."
 _IDLE_LIMITS = {
     "mysql": ("wait_timeout", "SELECT @@SESSION.wait_timeout"),
@@ -42,7 +41,9 @@ def register() -> None:
     checks.register(check_django)
     checks.register(check_asyncdb)
     checks.register(check_settings)
+    checks.register(check_hooks)
     checks.register(check_deployment)
+    checks.register(check_middleware, deploy=True)
     checks.register(check_servers, Tags.database)
 
 
@@ -52,6 +53,46 @@ def check_django(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         return []
     known = " and ".join(f"{major}.{minor}" for major, minor in SUPPORTED_DJANGO)
     return [_error("E005", f"Django {django.get_version()} is not supported.", f"Use Django {known}.")]
+
+
+def check_hooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E006: a function of Django's or asgiref's that the bridge hooks is not the one that was read."""
+    if foreign_asyncdb() is not None or django.VERSION[:2] not in SUPPORTED_DJANGO:
+        return []
+    from .conf import process_mode
+    from .drift import changed
+
+    if process_mode() != "native" or not (names := changed()):
+        return []
+    return [
+        _error(
+            "E006",
+            f"Django {django.get_version()} or asgiref has changed what the bridge hooks: {', '.join(names)}.",
+            "Upgrade django-asyncdb, or set ASYNC_DB_MODE=threads in the environment until it knows this release.",
+        )
+    ]
+
+
+def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W004 and W005, under ``check --deploy``: ``ScopeMiddleware`` is missing, or something stands above it."""
+    if _SCOPE_MIDDLEWARE not in settings.MIDDLEWARE:
+        return [
+            _warning(
+                "W004",
+                "ScopeMiddleware is not in MIDDLEWARE: sync views, sessions and the admin keep a connection per "
+                "thread under ASGI, beside the pool.",
+                f"Put {_SCOPE_MIDDLEWARE!r} first in MIDDLEWARE.",
+            )
+        ]
+    if settings.MIDDLEWARE[0] != _SCOPE_MIDDLEWARE:
+        return [
+            _warning(
+                "W005",
+                f"{settings.MIDDLEWARE[0]} stands above ScopeMiddleware: what it asks the database is not on the pool.",
+                f"Put {_SCOPE_MIDDLEWARE!r} first in MIDDLEWARE.",
+            )
+        ]
+    return []
 
 
 def check_asyncdb(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -143,6 +184,7 @@ def check_servers(
     if not databases or foreign_asyncdb() is not None:
         return []
     from asyncdb.errors import ConfigurationError
+    from asyncdb.greenlets import await_, in_greenlet
 
     from .conf import aliases, config_for
 
@@ -158,19 +200,18 @@ def check_servers(
             config = config_for(alias)
         except ConfigurationError:
             continue  # E001 or E002 says so
-        messages += asyncio.run(_ask(alias, config))
+        messages += await_(_ask(alias, config)) if in_greenlet() else asyncio.run(_ask(alias, config))
     return messages
 
 
 async def _ask(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
-    from asyncdb import registry
+    from asyncdb import Database
     from asyncdb.errors import AsyncDBError
 
-    from .databases import database
-
+    database = Database(config)
     try:
         async with asyncio.timeout(_LIVE_TIMEOUT):
-            health = await database(alias).health(timeout=_LIVE_TIMEOUT)
+            health = await database.health(timeout=_LIVE_TIMEOUT)
             if not health.ok:
                 return [
                     _error(
@@ -179,7 +220,7 @@ async def _ask(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
                         "Check HOST, PORT, USER, PASSWORD and NAME, and that the server runs.",
                     )
                 ]
-            return await _about_idle(alias, config)
+            return await _about_idle(alias, database)
     except TimeoutError:
         return [
             _error(
@@ -191,18 +232,17 @@ async def _ask(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
     except AsyncDBError as err:
         return [_error("E010", f"The server of database {alias!r} cannot be used: {err}", "Check DATABASES.")]
     finally:
-        await registry.close_all()
+        await database.close()
 
 
-async def _about_idle(alias: str, config: DatabaseConfig) -> list[CheckMessage]:
+async def _about_idle(alias: str, database: Database) -> list[CheckMessage]:
     from sqlalchemy import text
 
-    from .databases import database
-
+    config = database.config
     if config.family not in _IDLE_LIMITS:
         return []
     name, query = _IDLE_LIMITS[config.family]
-    limit = float(await database(alias).fetch_val(text(query)) or 0)
+    limit = float(await database.fetch_val(text(query)) or 0)
     if not limit or config.pool_recycle <= limit:
         return []
     return [

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
@@ -158,6 +159,13 @@ def wrapper_for(alias: str) -> BaseDatabaseWrapper:
         return ConnectionHandler(settings.DATABASES).create_connection(alias)
     except ImproperlyConfigured as err:
         raise ConfigurationError(f"database {alias!r}: {err}") from err
+
+
+def settings_of(alias: str) -> dict[str, Any]:
+    """Returns the settings of ``alias`` as Django completes them; the live ones, which a test database renames."""
+    there = connections.settings if connections.settings is settings.DATABASES else None
+    found: dict[str, Any] = (there or ConnectionHandler(settings.DATABASES).settings)[alias]
+    return found
 
 
 def _async_db() -> Mapping[str, Any]:

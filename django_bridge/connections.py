@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 
 from asyncdb import Database
@@ -43,7 +44,7 @@ class Storage:
                 return found
             if is_native(alias):
                 return _make(there, alias, partial(self._database, alias))
-            if on_the_loop() and in_greenlet():
+            if alias in settings.DATABASES and on_the_loop() and in_greenlet():
                 return there.wrappers.setdefault(alias, Elsewhere(alias))
         return getattr(self._djangos, alias)
 
@@ -52,7 +53,7 @@ class Storage:
         if there is not None and (alias in there.wrappers or is_native(alias)):
             there.wrappers[alias] = wrapper
         else:
-            setattr(self._djangos, alias, wrapper)
+            setattr(self._djangos, alias, _for_a_thread(wrapper) if isinstance(wrapper, OnSeat) else wrapper)
 
     def __delattr__(self, alias: str) -> None:
         there = _scope_here()
@@ -71,7 +72,7 @@ def is_native(alias: str) -> bool:
     known = _native.get(alias)
     if known is None:
         known = _native[alias] = (
-            alias in connections.settings and has_driver(alias) and bridge_for(alias).mode == "native"
+            alias in settings.DATABASES and has_driver(alias) and bridge_for(alias).mode == "native"
         )
     return known
 
@@ -80,6 +81,13 @@ def forget() -> None:
     """Forgets what was learned of settings and servers, for settings that have changed."""
     _native.clear()
     _facts.clear()
+
+
+def _for_a_thread(wrapper: Any) -> Any:
+    """Django's own connection for a thread that was handed a scope's: the same settings, the same leave to share."""
+    own = wrapper.of_django()
+    own._thread_ident, own._thread_sharing_count = wrapper._thread_ident, wrapper._thread_sharing_count
+    return own
 
 
 def _scope_here() -> Scope | None:

@@ -42,7 +42,7 @@ def _forget(*, setting: str, **_: Any) -> None:
         connections.forget()
         for alias in {built.config.alias for built in registry.databases()}:
             for built in registry.forget(alias):
-                built.abandon()
+                built.retire()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_bridge.databases")

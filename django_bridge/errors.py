@@ -1,7 +1,39 @@
-"""placeholder"""
-from asyncdb.errors import AsyncDBError
+"""What can go wrong in the bridge, beside ``asyncdb.errors``, as one tree.
+
+::
+
+    asyncdb.AsyncDBError
+    └── ScopeError              a scope cannot do what was asked of it
+        ├── ScopeOwnedByTask    another task's scope was reached
+        └── ScopeClosed         the scope has ended
+
+    django.core.exceptions.SynchronousOnlyOperation
+    └── LazyLoadError           a field or relation that was not loaded was read on the event loop
+
+Errors of the database itself stay Django's in the ORM (``django.db.Error`` and its children) and
+SQLAlchemy's in a session.
+"""
+
+from __future__ import annotations
+
 from django.core.exceptions import SynchronousOnlyOperation
-class ScopeError(AsyncDBError): ...
-class ScopeOwnedByTask(ScopeError): ...
-class ScopeClosed(ScopeError): ...
-class LazyLoadError(SynchronousOnlyOperation): ...
+
+from asyncdb.errors import AsyncDBError
+
+__all__ = ["LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+
+
+class ScopeError(AsyncDBError):
+    """A scope cannot do what was asked of it."""
+
+
+class ScopeOwnedByTask(ScopeError):
+    """A task reached the scope of another task, which cannot be shared now."""
+
+
+class ScopeClosed(ScopeError):
+    """A scope was used after its end."""
+
+
+class LazyLoadError(SynchronousOnlyOperation):
+    """A field or relation that was not loaded was read on the event loop; the message says what to load, and how."""

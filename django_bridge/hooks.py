@@ -15,14 +15,12 @@ import django
 from asgiref.sync import AsyncToSync
 from django.apps import apps
 
-from . import scopes
+from . import lazy, scopes
+from ._foundation import SUPPORTED_DJANGO
 from .conf import process_mode
 from .native import asyncio_in_order, await_in_greenlet, in_order, native, running_loop
 
-__all__ = ["SUPPORTED_DJANGO", "install", "uninstall"]
-
-SUPPORTED_DJANGO = ((5, 2), (6, 1))
-"""The Django releases whose functions were read and tested with."""
+__all__ = ["install", "uninstall"]
 
 _SENDS_TO_THREADS = {
     "django.db.models.query": None,
@@ -58,6 +56,9 @@ def install() -> None:
     """Makes the ORM native in this process; again does nothing."""
     if _undo or process_mode() != "native" or django.VERSION[:2] not in SUPPORTED_DJANGO:
         return
+    importlib.import_module(f"{__package__}.databases")  # puts the storage in its place
+    lazy.install()
+    _undo.append(lazy.uninstall)
     for hook in _hooks():
         original = hook.place.__dict__[hook.name]
         _undo.append(lambda hook=hook, original=original: setattr(hook.place, hook.name, original))

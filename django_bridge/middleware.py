@@ -1,1 +1,87 @@
-def outside_scope(f): return f
+"""``ScopeMiddleware``: one scope for each request; ``outside_scope``: a view that is left to Django."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import FileResponse, HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from .scopes import Scope, entered, hidden, scope
+
+__all__ = ["ScopeMiddleware", "outside_scope"]
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+class ScopeMiddleware:
+    """Opens a scope for each request, so that its views, sync and async, use the pool's connections.
+
+    Put it first in ``MIDDLEWARE``: what stands above it is not in the scope. The body of a streaming response
+    uses the pool too, and holds no connection while it waits. Under WSGI it does nothing.
+
+    - **cancel**: the request's connections go back to the pool, or are closed if their state is not known.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self._in_scope(request) if iscoroutinefunction(self) else self.get_response(request)
+
+    async def _in_scope(self, request: HttpRequest) -> HttpResponseBase:
+        async with scope() as place:
+            response: HttpResponseBase = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
+        if isinstance(response, StreamingHttpResponse) and not (response.is_async or isinstance(response, FileResponse)):
+            response.streaming_content = _Body(response.streaming_content, place)
+        return response
+
+
+def outside_scope(view: V) -> V:
+    """Decorates a view, sync or async, that is to use Django's own connections and threads, as without the bridge.
+
+    For a class-based view: ``@method_decorator(outside_scope, name="dispatch")``.
+    """
+    if inspect.iscoroutinefunction(view):
+
+        @functools.wraps(view)
+        async def left_to_django(*args: Any, **kwargs: Any) -> Any:
+            with hidden():
+                return await view(*args, **kwargs)
+
+    else:
+
+        @functools.wraps(view)
+        def left_to_django(*args: Any, **kwargs: Any) -> Any:
+            with hidden():
+                return view(*args, **kwargs)
+
+    return cast("V", left_to_django)
+
+
+class _Body:
+    """A synchronous body, which Django reads in a thread after the request's scope has ended.
+
+    Each step carries that scope, by which the thread is known for one of ours and gets a scope of its own. An
+    asynchronous body needs no such thing: each of its operations opens a scope for itself.
+    """
+
+    def __init__(self, content: Iterator[bytes], place: Scope) -> None:
+        self._content = content
+        self._place = place
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with entered(self._place):
+            return next(self._content)

@@ -24,6 +24,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import DatabaseError
 
 from asyncdb import Database
 from asyncdb.drivers.physical import Begun, PhysicalConnection, physical
@@ -112,6 +113,8 @@ class Seat:
 
     def is_disconnect(self, error: Exception) -> bool:
         """Whether the connection is of no use after ``error`` of its driver."""
+        if self._fairy is None:
+            return False
         return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
 
     @property
@@ -242,6 +245,11 @@ class Scope:
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in a greenlet on the loop for a thread that the owner waits for; blocks the thread."""
         errand = errand_of_this_thread()
+        if errand is None:
+            raise DatabaseError(
+                f"the connection {seat.alias!r} of {task_name(self.owner)} was handed to a thread of its own, and can "
+                "only be used by threads that sync_to_async starts while the task waits",
+            )
         if self.closed or self.loop.is_closed():
             self._refuse_thread()
         future = asyncio.run_coroutine_threadsafe(self._run_for_thread(errand, seat, function, args), self.loop)
@@ -257,7 +265,7 @@ class Scope:
     async def _run_for_thread(
         self, errand: Errand | None, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
     ) -> T:
-        if self.closed or self._depth or not (self.owner is None or runs_for(self.owner, errand)):
+        if self.closed or not (self.owner is None or runs_for(self.owner, errand)):
             self._refuse_thread()
         before, self._acting = self._acting, asyncio.current_task()
         self._depth += 1
@@ -266,7 +274,7 @@ class Scope:
         finally:
             self._acting = before
             self._depth -= 1
-            if not self.closed:
+            if not self._depth and not self.closed:
                 seat.settle()
 
     def _refuse_thread(self) -> None:

@@ -39,6 +39,8 @@ step demo-sqlite make demo ONCE=1
 step demo-mariadb make demo ONCE=1 DB=mariadb
 step demo-postgresql make demo ONCE=1 DB=postgresql
 step bench make bench
+# An interrupted run goes on with the groups that it had not come to.
+step conformance make conformance ARGS=--resume
 for env in $(.venv/bin/tox list --no-desc -q); do
     minor=${env#py3}
     if .venv/bin/uv python find --quiet --system --no-python-downloads "3.${minor%%-*}" >/dev/null 2>&1; then
@@ -47,6 +49,14 @@ for env in $(.venv/bin/tox list --no-desc -q); do
         echo "verify: tox-$env skipped: there is no Python 3.${minor%%-*} on the PATH"
     fi
 done
+# Python 3.11 has no other Django than the one of the step above.
+minor=$(.venv/bin/python -c 'import sys; print(sys.version_info.minor)')
+other=$(.venv/bin/python -c 'import django; print({5: 61, 6: 52}[django.VERSION[0]])')
+if ((minor > 11)); then
+    step "conformance-django$other" .venv/bin/tox run -e "py3$minor-django$other-conformance" -- --resume
+else
+    echo "verify: conformance-django$other skipped: it needs another Python than .venv's"
+fi
 step fresh-clone fresh_clone
 
 stale=$(grep -Lx -- "$(commit)" .verify/* || true)

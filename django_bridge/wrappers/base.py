@@ -8,6 +8,9 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -70,6 +73,19 @@ class OnSeat(_Wrapper):
         """Called when the connection leaves the seat."""
         if not self.closed_in_transaction:
             self.connection = None
+
+    def copy(self, alias: str | None = None) -> Any:
+        """Another connection, Django's own: nobody's seat."""
+        return self.of_django(alias)
+
+    def of_django(self, alias: str | None = None) -> Any:
+        """A wrapper of the project's own class with the same settings, which connects by Django's own driver."""
+        return self.project_class(copy.deepcopy(self.settings_dict), alias or self.alias)
+
+    @contextmanager
+    def _nodb_cursor(self) -> Iterator[Any]:
+        with cast("Any", self.of_django())._nodb_cursor() as cursor:
+            yield cursor
 
     def init_connection_state(self) -> None:
         """asyncdb has made the session."""
@@ -230,8 +246,8 @@ _classes: dict[type[BaseDatabaseWrapper], type[BaseDatabaseWrapper]] = {}
 def seated_class(project_class: type[BaseDatabaseWrapper], mixin: type[OnSeat]) -> type[BaseDatabaseWrapper]:
     """The class of a project's wrapper on a seat."""
     if (found := _classes.get(project_class)) is None:
-        names = {"__module__": project_class.__module__, "project_class": project_class}
-        found = type(f"Scoped{project_class.__name__}", (mixin, project_class), names)
+        names = {"__module__": project_class.__module__, "__qualname__": project_class.__qualname__}
+        found = type(project_class.__name__, (mixin, project_class), names | {"project_class": project_class})
         _classes[project_class] = found
     return found
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from ..scopes import Seat
+from ..conf import settings_of
 from .base import seated_class
 
 __all__ = ["has_driver", "wrapper_on"]
@@ -29,13 +29,14 @@ def has_driver(alias: str) -> bool:
 def wrapper_on(seat: Seat) -> Any:
     """Makes the project's own wrapper for a seat."""
     project_class = _project_class(seat.alias)
+    settings_dict = settings_of(seat.alias)
     module, name = _MIXINS[project_class.vendor]
     mixin = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-    wrapper: Any = seated_class(project_class, mixin)(connections.settings[seat.alias], seat.alias)
+    wrapper: Any = seated_class(project_class, mixin)(settings_dict, seat.alias)
     wrapper.take_seat(seat)
     return wrapper
 
 
 def _project_class(alias: str) -> type[BaseDatabaseWrapper]:
-    cls: type[BaseDatabaseWrapper] = load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper
+    cls: type[BaseDatabaseWrapper] = load_backend(settings_of(alias)["ENGINE"]).DatabaseWrapper
     return cls

@@ -93,6 +93,7 @@ class Cursor:
         self._rows: Sequence[Any] = ()
         self._next = 0
         self._executed: str | None = None
+        self._closed = False
         self.description: Any = None
         self.rowcount = -1
         self.lastrowid: int | None = 0
@@ -102,9 +103,11 @@ class Cursor:
         return self._wrapper.connection
 
     def execute(self, query: Any, args: Any = None) -> int:
+        self._require_open()
         return self._seat.call(self._execute, _text(query), args)
 
     def executemany(self, query: Any, args: Iterable[Any]) -> int | None:
+        self._require_open()
         rows = list(args)
         if not rows:
             return None
@@ -137,7 +140,12 @@ class Cursor:
 
     def close(self) -> None:
         self._rows = ()
+        self._closed = True
         self._seat.closed(self)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise errors.ProgrammingError("cursor closed")
 
     def __enter__(self) -> Cursor:
         return self

@@ -9,10 +9,11 @@ SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg.adapt import AdaptersMap
+from psycopg._typeinfo import TypesRegistry
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
@@ -63,7 +64,8 @@ class OnPostgreSQLSeat(OnSeat):
         return cursor
 
     def ensure_timezone(self) -> bool:
-        return False  # the session has it from the settings, and a changed setting makes a new pool
+        """Sets the session's zone anew after a changed setting; what is in the pool is replaced."""
+        return self.connection is not None and bool(cast("Any", self)._configure_timezone(self.connection))
 
 
 class _OneAtATime:
@@ -81,6 +83,35 @@ class _OneAtATime:
         self._held = False
 
 
+class _Both(AdaptersMap):
+    """Adapters of the synchronous face; what is registered here is registered with the asynchronous one as well."""
+
+    def __init__(self, template: AdaptersMap, other: AdaptersMap) -> None:
+        super().__init__(template)
+        self._other = other
+        self.types = _BothTypes(self.types, other.types)
+
+    def register_dumper(self, *args: Any, **kwargs: Any) -> None:
+        super().register_dumper(*args, **kwargs)
+        self._other.register_dumper(*args, **kwargs)
+
+    def register_loader(self, *args: Any, **kwargs: Any) -> None:
+        super().register_loader(*args, **kwargs)
+        self._other.register_loader(*args, **kwargs)
+
+
+class _BothTypes(TypesRegistry):
+    """Types known to both faces."""
+
+    def __init__(self, template: TypesRegistry, other: TypesRegistry) -> None:
+        super().__init__(template)
+        self._other = other
+
+    def add(self, info: Any) -> None:
+        super().add(info)
+        self._other.add(info)
+
+
 class Face(psycopg.Connection[Any]):
     """The synchronous face: what Django calls the connection."""
 
@@ -96,7 +127,7 @@ class Face(psycopg.Connection[Any]):
         self.lock = _OneAtATime()  # type: ignore[assignment]  # all that psycopg asks of a lock
         self.wrapper: Any = None
         parameters = wrapper.get_connection_params()
-        self._adapters = AdaptersMap(parameters["context"].adapters)
+        self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         if factory := parameters.get("cursor_factory"):
             self.cursor_factory = factory
 

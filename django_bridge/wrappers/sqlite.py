@@ -102,6 +102,7 @@ class Cursor:
         self._factory = factory
         self._rows: list[Any] = []
         self._next = 0
+        self._closed = False
         self.description: Any = None
         self.rowcount = -1
         self.lastrowid: int | None = None
@@ -136,9 +137,12 @@ class Cursor:
 
     def close(self) -> None:
         self._rows = []
+        self._closed = True
         self._wrapper.seat.closed(self)
 
     def _send(self, method: str, query: str, *args: Any) -> Cursor:
+        if self._closed:
+            raise sqlite3.ProgrammingError("Cannot operate on a closed cursor.")
         return self._wrapper.seat.call(self._sent, method, query, *args)
 
     def _sent(self, method: str, query: str, *args: Any) -> Cursor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +17,7 @@ from django.db.utils import ProgrammingError
 from sqlalchemy import literal, make_url, select, text
 
 from asyncdb import ConnectFailed
-from django_bridge import database
+from django_bridge import database, hooks
 from django_bridge.conf import wrapper_for
 
 
@@ -105,25 +105,41 @@ async def test_a_connection_whose_receiver_failed_is_closed_at_once(bridged: Any
     kept: list[Any] = []
 
     def spoilt_receiver(connection: Any, **_: Any) -> None:
-        kept.append(connection.connection)
+        kept.append(connection.seat.link.driver_connection)
         raise LookupError
 
     with receiver(spoilt_receiver), pytest.raises(ConnectFailed):
         await database().fetch_val(text("SELECT 1"))
+    (driver,) = kept
     if family == "postgresql":
-        assert kept[0].closed
+        assert driver.closed
     elif family == "sqlite":
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            kept[0]._real.cursor()
+        assert driver._connection is None
     else:
-        assert not kept[0].driver_connection.connected
+        assert not driver.connected
 
 
-async def test_an_async_receiver_is_told_to_be_sync(bridged: Any) -> None:
+async def test_an_async_receiver_is_awaited(bridged: Any) -> None:
+    seen: list[Any] = []
+
+    async def waits(connection: Any, **_: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(connection.alias)
+
+    with receiver(waits):
+        await database().fetch_val(text("SELECT 1"))
+    assert seen == ["default"]
+
+
+async def test_without_the_hooks_an_async_receiver_is_told_to_be_sync(bridged: Any) -> None:
     async def waits(**_: Any) -> None: ...
 
-    with receiver(waits), pytest.raises(ConnectFailed, match="make it a sync function"):
-        await database().fetch_val(text("SELECT 1"))
+    hooks.uninstall()
+    try:
+        with receiver(waits), pytest.raises(ConnectFailed, match="make it a sync function"):
+            await database().fetch_val(text("SELECT 1"))
+    finally:
+        hooks.install()
 
 
 async def test_an_sql_error_in_a_receiver_is_djangos(bridged: Any) -> None:
@@ -141,17 +157,27 @@ async def test_an_sql_error_in_a_receiver_is_djangos(bridged: Any) -> None:
     assert issubclass(caught[0], ProgrammingError) or caught[0].__module__ == "django.db.utils"
 
 
-@pytest.mark.parametrize("misuse", ["close", "connect", "rollback", "atomic"])
-async def test_a_receiver_cannot_close_or_begin(misuse: str, bridged: Any) -> None:
-    def misuses(connection: Any, **_: Any) -> None:
-        if misuse == "atomic":
-            with transaction.atomic():
-                pass
-        else:
-            getattr(connection, misuse)()
+async def test_a_receiver_may_use_transactions_as_under_django(bridged: Any) -> None:
+    def write(connection: Any, **_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS visit (number INTEGER)")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("INSERT INTO visit VALUES (%s)", [4])
+        with contextlib.suppress(LookupError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("INSERT INTO visit VALUES (%s)", [5])
+            raise LookupError
 
-    with receiver(misuses), pytest.raises(ConnectFailed, match=r"misuses.*TransactionManagementError"):
+    with receiver(write):
+        assert await database().fetch_all(text("SELECT number FROM visit"), into=int) == [4]
+
+
+async def test_a_receiver_that_leaves_a_transaction_open_is_refused(bridged: Any) -> None:
+    def leaves(connection: Any, **_: Any) -> None:
+        connection.set_autocommit(False)
+
+    with receiver(leaves), pytest.raises(ConnectFailed, match="left a transaction open"):
         await database().fetch_val(text("SELECT 1"))
+    assert database().stats().checked_out == 0
 
 
 async def test_what_a_receiver_wrote_is_committed(bridged: Any) -> None:
