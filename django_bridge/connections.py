@@ -19,13 +19,11 @@ from asyncdb.greenlets import in_greenlet
 from .conf import bridge_for
 from .elsewhere import Elsewhere
 from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
-from .wrappers.base import OnSeat, learn, share_view, teach
+from .wrappers.base import OnSeat, forget_facts, share_view
 from .wrappers.families import has_driver, wrapper_on
 
-__all__ = ["forget", "install", "is_native", "remember", "threads_are_used"]
+__all__ = ["forget", "install", "is_native", "threads_are_used"]
 
-_facts: dict[str, dict[str, dict[str, Any]]] = {}
-"""What the wrappers of each alias have learned of the server."""
 _native: dict[str, bool] = {}
 _handler: Any = connections
 
@@ -89,7 +87,7 @@ def threads_are_used() -> bool:
 def forget() -> None:
     """Forgets what was learned of settings and servers, for settings that have changed."""
     _native.clear()
-    _facts.clear()
+    forget_facts()
 
 
 def _for_a_thread(wrapper: Any) -> Any:
@@ -111,17 +109,8 @@ def _scope_here() -> Scope | None:
 def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     seat = Seat(there, alias, database)
     wrapper = wrapper_on(seat)
-    if facts := _facts.get(alias):
-        teach(wrapper, facts)
     if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
         share_view(wrapper, other)
     there.seats[alias] = seat
     there.wrappers[alias] = wrapper
     return wrapper
-
-
-def remember(there: Scope) -> None:
-    """Keeps what the wrappers of a scope have learned, for those to come."""
-    for alias, wrapper in there.wrappers.items():
-        if alias not in _facts and isinstance(wrapper, OnSeat):
-            _facts[alias] = learn(wrapper)

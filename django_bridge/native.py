@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -26,11 +26,19 @@ from django.db.models import Model
 
 from asyncdb.greenlets import await_, in_greenlet
 
-from .connections import is_native, remember, threads_are_used
+from .connections import is_native, threads_are_used
 from .ownership import has_sync_caller
 from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
 
-__all__ = ["asyncio_in_order", "await_in_greenlet", "in_order", "native", "run_django", "running_loop"]
+__all__ = [
+    "asyncio_in_order",
+    "await_in_greenlet",
+    "in_order",
+    "native",
+    "rows_from_the_first_step",
+    "run_django",
+    "running_loop",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,7 +99,6 @@ async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
             return await made.run(function, *args, **kwargs)
         finally:
             made.close()
-            remember(made)
 
 
 def _stays_in_threads(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
@@ -169,6 +176,34 @@ def in_order(parallel: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine
         return results
 
     return run
+
+
+def rows_from_the_first_step(
+    original: Callable[[Any], AsyncGenerator[Any, None]],
+) -> Callable[[Any], AsyncGenerator[Any, None]]:
+    """``BaseIterable._async_generator`` whose query runs with its first rows.
+
+    Django calls ``__iter__`` on the loop, where that of ``values()`` and its kin has sent the query already
+    (Django 5.2 and 6.1, ``db/models/query.py``, ``BaseIterable`` and ``ValuesListIterable``).
+    """
+
+    @functools.wraps(original)
+    def generate(iterable: Any) -> AsyncGenerator[Any, None]:
+        return original(_LateRows(iterable))
+
+    return generate
+
+
+class _LateRows:
+    """An iterable of Django's that does nothing before its first step."""
+
+    def __init__(self, iterable: Any) -> None:
+        self._iterable = iterable
+        self.queryset = iterable.queryset
+        self.chunk_size = iterable.chunk_size
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._iterable
 
 
 class asyncio_in_order:  # noqa: N801  (it stands for the module asyncio)

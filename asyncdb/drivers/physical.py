@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -94,6 +94,8 @@ class PhysicalConnection(_Connection):
     rollback_on_lock_timeout = False
     face: Any = None
     """What another library sees of this connection, kept with it."""
+    execute_wrappers: Sequence[Any] = ()
+    """What that library wants to be called around each of its statements on this connection."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""

@@ -44,7 +44,7 @@ class OnMySQLSeat(OnSeat):
     def stream_cursor(self) -> Any:
         with self.wrap_database_errors:
             cursor = StreamCursor(self)
-            self.seat.hold_for(cursor)
+            self.register(cursor, streams=True)
             return self._prepare_cursor(cursor)
 
 

@@ -26,18 +26,10 @@ from .base import OnSeat
 T = TypeVar("T")
 
 
-class _Arrival:
-    """Holds the connection for a thread from when it is taken to when the cursor is made."""
-
-
 class OnPostgreSQLSeat(OnSeat):
     """Mixin of Django's PostgreSQL wrapper."""
 
-    _arrival: _Arrival | None = None
-
     def seated_connection(self) -> Any:
-        self._arrival = _Arrival()
-        self.register(self._arrival)
         return self.seat.call(self._sit_on_taken)
 
     def _sit_on_taken(self) -> Face:
@@ -56,11 +48,7 @@ class OnPostgreSQLSeat(OnSeat):
     def create_cursor(self, name: str | None = None) -> Any:
         cursor: Any = super().create_cursor(name)
         cursor.__class__ = _seated(type(cursor))
-        if name is not None:
-            self.seat.hold_for(cursor)
-        else:
-            self.register(cursor)
-        self._arrival = None
+        self.register(cursor, streams=name is not None)
         return cursor
 
     def ensure_timezone(self) -> bool:
