@@ -44,9 +44,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.native")
 
+_Generate = Callable[[Any], AsyncGenerator[Any, None]]
+
 
 async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs sync Django code on the event loop, without a thread, for instance ``await run_django(form.save)``.
+    """Runs sync Django code on the event loop, without a thread: a form's ``save``, a service, ``call_command``.
 
     Its queries wait without blocking the loop, on the connection of the scope that is open, else of one for this call.
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
