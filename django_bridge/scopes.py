@@ -313,10 +313,12 @@ class Scope:
 class scope:  # noqa: N801  (a context manager, named as a noun)
     """``async with scope():`` the ORM's connections of this task, for consumers, background tasks and scripts.
 
-    Under ``ScopeMiddleware`` each request has one. Beneath sync code that waits by ``async_to_sync`` (a command, a WSGI
-    view, a ``TestCase``) everything is left to Django, on the caller's own connection and in its transaction. Inside another scope of the same task it is that one. A connection
+    Under ``ScopeMiddleware`` each request has one. Inside another scope of the same task it is that one. A connection
     is taken for each operation and given back after it, unless a transaction is open or a statement left something
     on its session: that one is kept to the end of the scope, and then closed.
+
+    Beneath sync code that waits by ``async_to_sync`` (a command, a WSGI view, a ``TestCase``) everything is left to
+    Django, on the caller's own connection and in its transaction.
 
     - **errors**: ``NoEventLoop`` outside asyncio; inside, ``ScopeOwnedByTask`` for another task that reaches a
       transaction here by an inherited context;
