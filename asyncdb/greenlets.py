@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent, greenlet
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
-__all__ = ["await_", "greenlet_spawn", "in_greenlet"]
+__all__ = ["await_", "greenlet_spawn", "in_greenlet", "spawned"]
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from django.core.signals import request_finished, request_started
 from asyncdb.greenlets import await_, in_greenlet
 
 from .connections import remember
-from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
+from .scopes import OUTSIDE, Scope, enabled, enter, inherited, leave, on_the_loop, usable
 
 __all__ = ["asyncio_in_order", "await_in_greenlet", "in_order", "native", "run_django", "running_loop"]
 
@@ -56,33 +56,27 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     """Stands in for ``sync_to_async``: the function runs in a greenlet on the loop where that is safe."""
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
-    threaded = sync_to_async(function, thread_sensitive=thread_sensitive, **options)
-    if not thread_sensitive or options or not _is_safe(function):
-        return threaded
-
-    @functools.wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        if inherited() is OUTSIDE:
-            return await threaded(*args, **kwargs)
-        return await _run(function, *args, **kwargs)
-
-    return call
+    if thread_sensitive and not options and _is_safe(function):
+        return functools.partial(_run, function)
+    return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
-async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    there = usable()
-    if there is not None:
-        return await there.run(function, *args, **kwargs)
+async def _run(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    there = inherited()
+    if there is OUTSIDE:
+        return await sync_to_async(function)(*args, **kwargs)
+    if there is not None and (usable_here := usable()) is not None:
+        return await usable_here.run(function, args, kwargs)
     made = Scope(asyncio.current_task(), asyncio.get_running_loop(), brief=True)
-    parent = inherited()
-    if isinstance(parent, Scope):
-        made.view_of = parent
-    with entered(made):
-        try:
-            return await made.run(function, *args, **kwargs)
-        finally:
-            made.close()
-            remember(made)
+    if isinstance(there, Scope):
+        made.view_of = there
+    token = enter(made)
+    try:
+        return await made.run(function, args, kwargs)
+    finally:
+        made.close()
+        remember(made)
+        leave(token)
 
 
 def _is_safe(function: Callable[..., Any]) -> bool:
