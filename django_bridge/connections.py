@@ -16,7 +16,7 @@ from django.db import connections
 from asyncdb import Database
 from asyncdb.greenlets import in_greenlet
 
-from .conf import bridge_for
+from .conf import bridge_for, settings_of
 from .elsewhere import Elsewhere
 from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
 from .wrappers.base import OnSeat, learn, share_view, teach
@@ -26,6 +26,9 @@ __all__ = ["forget", "install", "is_native", "remember"]
 
 _facts: dict[str, dict[str, dict[str, Any]]] = {}
 """What the wrappers of each alias have learned of the server."""
+_spare: dict[str, list[Any]] = {}
+"""Wrappers that no scope has: to make one costs as much as a checkout, and leaves a cycle to the collector."""
+_MOST_SPARE = 64
 _native: dict[str, bool] = {}
 _handler: Any = connections
 
@@ -82,6 +85,7 @@ def forget() -> None:
     """Forgets what was learned of settings and servers, for settings that have changed."""
     _native.clear()
     _facts.clear()
+    _spare.clear()
 
 
 def _for_a_thread(wrapper: Any) -> Any:
@@ -102,9 +106,13 @@ def _scope_here() -> Scope | None:
 
 def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     seat = Seat(there, alias, database)
-    wrapper = wrapper_on(seat)
-    if facts := _facts.get(alias):
-        teach(wrapper, facts)
+    if spare := _spare.get(alias):
+        wrapper = spare.pop()
+        wrapper.take_seat(seat)
+    else:
+        wrapper = wrapper_on(seat)
+        if facts := _facts.get(alias):
+            teach(wrapper, facts)
     if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
         share_view(wrapper, other)
     there.seats[alias] = seat
@@ -112,8 +120,16 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     return wrapper
 
 
-def remember(there: Scope) -> None:
-    """Keeps what the wrappers of a scope have learned, for those to come."""
-    for alias, wrapper in there.wrappers.items():
-        if alias not in _facts and isinstance(wrapper, OnSeat):
+def remember(ended: Scope) -> None:
+    """Keeps for those to come what the wrappers of a scope have learned, and the wrappers on which nothing is left."""
+    for alias, wrapper in ended.wrappers.items():
+        if not isinstance(wrapper, OnSeat):
+            continue
+        if alias not in _facts:
             _facts[alias] = learn(wrapper)
+        if ended.view_of is None and wrapper.at_rest and wrapper.settings_dict is settings_of(alias):
+            spare = _spare.setdefault(alias, [])
+            if len(spare) < _MOST_SPARE:
+                spare.append(wrapper)
+    ended.wrappers.clear()
+    ended.seats.clear()
