@@ -108,6 +108,7 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     seat = Seat(there, alias, database)
     if spare := _spare.get(alias):
         wrapper = spare.pop()
+        seat.succeed(wrapper.seat)
         wrapper.take_seat(seat)
     else:
         wrapper = wrapper_on(seat)

@@ -107,9 +107,10 @@ def _in_our_greenlet() -> bool:
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
-    if _in_our_greenlet():
-        raise RuntimeError("sync code of Django's that runs in a greenlet")
-    return asyncio.get_running_loop()
+    loop = asyncio._get_running_loop()
+    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
+        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
+    return loop
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:

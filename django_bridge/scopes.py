@@ -62,6 +62,7 @@ class Seat:
     left: str | None = None
     """What an earlier statement left on the session, by its first word."""
     _checkout: Any = None
+    _pool: Any = None
 
     def __init__(self, scope: Scope, alias: str, database: Callable[[], Database]) -> None:
         self.scope = scope
@@ -79,6 +80,11 @@ class Seat:
         seat = cls(scope, alias, none)
         seat.link = link
         return seat
+
+    def succeed(self, other: Seat) -> None:
+        """Takes the place of a seat whose scope has ended, and spares itself the way to the same pool."""
+        if other.scope.loop is self.scope.loop:
+            self._pool = other._pool
 
     def beside(self, scope: Scope) -> Seat:
         """A seat of the same alias in another scope."""
@@ -109,7 +115,10 @@ class Seat:
     def taken(self) -> Any:
         """The physical connection, taken from the pool if none sits here. In a greenlet."""
         if self.link is None:
-            self._checkout = pool_of(self._database().engine).checkout()
+            pool = self._pool
+            if pool is None or pool.closed:
+                pool = self._pool = pool_of(self._database().engine)
+            self._checkout = pool.checkout()
             self.link = self._checkout.dbapi_connection
         return self.link
 

@@ -147,7 +147,7 @@ class Face(psycopg.Connection[Any]):
         if not in_greenlet():
             return wrapper.seat.call(self.wait, gen, interval, timeout)
         try:
-            return await_(self._link.bounded(self._asynchronous.wait(gen, interval, timeout)))
+            return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
         except BaseException as error:
             self._note(wrapper, error)
             raise
