@@ -26,9 +26,9 @@ from django.db.models import Model
 
 from asyncdb.greenlets import await_, in_greenlet
 
-from .connections import is_native, threads_are_used
+from .connections import is_native, spare_wrappers, threads_are_used
 from .ownership import has_sync_caller
-from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
+from .scopes import OUTSIDE, Scope, enabled, enter, inherited, leave, on_the_loop, usable
 
 __all__ = [
     "asyncio_in_order",
@@ -61,7 +61,7 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
     if not enabled() or is_djangos_affair():
         return await sync_to_async(function)(*args, **kwargs)
-    work = _run(function, *args, **kwargs)
+    work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
 
 
@@ -69,17 +69,9 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     """Stands in for ``sync_to_async``: the function runs in a greenlet on the loop where that is safe."""
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
-    threaded = sync_to_async(function, thread_sensitive=thread_sensitive, **options)
-    if not thread_sensitive or options or not _is_safe(function):
-        return threaded
-
-    @functools.wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
-            return await threaded(*args, **kwargs)
-        return await _run(function, *args, **kwargs)
-
-    return call
+    if thread_sensitive and not options and _is_safe(function):
+        return functools.partial(_run_or_leave, function)
+    return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
 def is_djangos_affair() -> bool:
@@ -88,19 +80,26 @@ def is_djangos_affair() -> bool:
     return there is OUTSIDE or (there is None and has_sync_caller())
 
 
-async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    there = usable()
-    if there is not None:
-        return await there.run(function, *args, **kwargs)
+async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
+        return await sync_to_async(function)(*args, **kwargs)
+    return await _run(function, args, kwargs)
+
+
+async def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
+    there = inherited()
+    if there is not None and (here := usable()) is not None:
+        return await here.run(function, args, kwargs)
     made = Scope(asyncio.current_task(), asyncio.get_running_loop(), brief=True)
-    parent = inherited()
-    if isinstance(parent, Scope):
-        made.view_of = parent
-    with entered(made):
-        try:
-            return await made.run(function, *args, **kwargs)
-        finally:
-            made.close()
+    if isinstance(there, Scope):
+        made.view_of = there
+    token = enter(made)
+    try:
+        return await made.run(function, args, kwargs)
+    finally:
+        made.close()
+        spare_wrappers(made)
+        leave(token)
 
 
 def _stays_in_threads(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
@@ -142,9 +141,10 @@ def _in_our_greenlet() -> bool:
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
-    if _in_our_greenlet():
-        raise RuntimeError("sync code of Django's that runs in a greenlet")
-    return asyncio.get_running_loop()
+    loop = asyncio._get_running_loop()
+    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
+        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
+    return loop
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -170,6 +170,19 @@ class PhysicalConnection(_Connection):
         finally:
             self._overdue = None
 
+    def wait_for(self, work: Awaitable[T]) -> T:
+        """:meth:`bounded`, for a greenlet that waits."""
+        limit = self.config.read_timeout
+        if limit is None:
+            return await_(work)
+        self._overdue = self._loop.time() + limit
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(limit, self._watch)
+        try:
+            return await_(work)
+        finally:
+            self._overdue = None
+
     def _watch(self) -> None:
         """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
         self._watchdog = None
@@ -298,7 +311,7 @@ class PhysicalConnection(_Connection):
 
     def _say(self, sql: str) -> None:
         try:
-            await_(self.bounded(self.send(sql)))
+            self.wait_for(self.send(sql))
         except Exception as error:
             self._handle_exception(error)
         except BaseException:

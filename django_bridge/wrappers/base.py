@@ -9,8 +9,10 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -61,8 +63,28 @@ class OnSeat(_Wrapper):
         self.seat = seat
         seat.wrapper = self
         self.autocommit = True
-        _teach(self)
-        self._known = self._knowledge()
+        self.queries_log = deque(maxlen=self.queries_limit)
+        self.execute_wrappers = []
+        self._thread_ident = get_ident()
+        if not self._known:
+            _teach(self)
+            self._known = self._knowledge()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is left of who used it, so that another scope may have it."""
+        return not (
+            self.connection is not None
+            or self.in_atomic_block
+            or self.run_on_commit
+            or self.execute_wrappers
+            or self.queries_log
+            or self.force_debug_cursor
+            or self.needs_rollback
+            or self.closed_in_transaction
+            or self._manual
+            or self._thread_sharing_count
+        )
 
     # -- connecting ----------------------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ class Cursor:
 
     def _await(self, link: Any, work: Any) -> None:
         try:
-            await_(link.bounded(work))
+            link.wait_for(work)
         except BaseException as error:
             if isinstance(error, Exception) and link.doom is not None and link.doom.startswith("no reply"):
                 timed_out = errors.OperationalError(2013, link.doom)

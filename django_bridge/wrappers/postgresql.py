@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from asyncdb.drivers.physical import Begun
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import in_greenlet
 
 from ..scopes import on_the_loop
 from .base import OnSeat
@@ -135,7 +135,7 @@ class Face(psycopg.Connection[Any]):
         if not in_greenlet():
             return wrapper.seat.call(self.wait, gen, interval, timeout)
         try:
-            return await_(self._link.bounded(self._asynchronous.wait(gen, interval, timeout)))
+            return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
         except BaseException as error:
             self._note(wrapper, error)
             raise
