@@ -21,6 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
+from django.db.models import QuerySet
 
 from asyncdb.greenlets import await_, in_greenlet
 
@@ -86,6 +87,8 @@ def _is_safe(function: Callable[..., Any]) -> bool:
     stays in its thread; so do the receivers of a request's start and end, which look after that thread.
     """
     owner = getattr(function, "__self__", None)
+    if isinstance(owner, QuerySet):
+        return True
     if isinstance(owner, BaseCache):
         return isinstance(owner, DatabaseCache)
     if isinstance(owner, SessionBase):
