@@ -252,7 +252,7 @@ class OnSeat(_Wrapper):
         found = residue(statement)
         if found.reads_left and seat.link is None:
             _refuse_reading(seat.alias)
-        link = self.taken()
+        link = seat.link if seat.link is not None else self.taken()
         try:
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:
