@@ -142,19 +142,22 @@ class Database(Fetching):
         - **cancel**: rolled back; during COMMIT the outcome is the server's and the connection is dropped;
         - **source**: ``django.db.transaction.atomic``, whose meanings these options have.
         """
-        engine = self.engine
-        if isolation is not None and isolation not in dialect_of(engine).isolation_levels:
-            raise TransactionMisuse(
-                f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
-            )
+        self.require_isolation(isolation)
         return Atomic(
-            engine,
+            self.engine,
             self.config.alias,
             isolation=isolation,
             read_only=read_only,
             savepoint=savepoint,
             durable=durable,
         )
+
+    def require_isolation(self, isolation: IsolationLevel | None) -> None:
+        """Raises ``TransactionMisuse`` for an isolation level that this family has not."""
+        if isolation is not None and isolation not in dialect_of(self.engine).isolation_levels:
+            raise TransactionMisuse(
+                f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
+            )
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session as OrmSession
 
 from .drivers.physical import PhysicalConnection, TransactionOptions, physical
@@ -28,11 +28,11 @@ _OF_THE_BLOCK = (
 Hook = Callable[[], Awaitable[Any] | Any]
 
 
-class _OrmSession(OrmSession):
+class SyncSession(OrmSession):
     """The sync half, which notes the physical connection of its transaction."""
 
 
-@event.listens_for(_OrmSession, "after_begin")
+@event.listens_for(SyncSession, "after_begin")
 def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> None:
     link = physical(connection.connection)
     if session.info.setdefault(_CONNECTION, link) is not link:
@@ -44,7 +44,7 @@ def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> 
         link.spoiled = session.info[_SPOILED]
 
 
-@event.listens_for(_OrmSession, "after_transaction_end")
+@event.listens_for(SyncSession, "after_transaction_end")
 def _forget_connection(session: OrmSession, transaction: Any) -> None:
     if transaction.parent is None:
         session.info.pop(_CONNECTION, None)
@@ -59,10 +59,17 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
     ``await`` that attribute access does not have.
     """
 
-    sync_session_class = _OrmSession
+    sync_session_class = SyncSession
 
-    def __init__(self, engine: AsyncEngine, *, transaction: TransactionOptions | None = None, **options: Any) -> None:
-        super().__init__(engine, **{"expire_on_commit": False} | options)
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        transaction: TransactionOptions | None = None,
+        connection: AsyncConnection | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(connection or engine, **{"expire_on_commit": False} | options)
         self.engine = engine
         if transaction is not None:
             self.sync_session.info[_OPTIONS] = transaction

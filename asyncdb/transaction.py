@@ -13,7 +13,7 @@ import asyncio
 import dataclasses
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -73,7 +73,21 @@ class _Block:
     """Whether another task than its owner left it, in whose context it still stands."""
 
 
-_blocks: ContextVar[Mapping[object, _Block]] = ContextVar("asyncdb_blocks", default=MappingProxyType({}))
+@dataclass(eq=False)
+class Lent:
+    """A block whose transaction is somebody else's, who lends its session to what runs inside."""
+
+    key: object
+    session: Session
+    admit: Callable[[], None]
+    """Raises in a task that may not use it."""
+    nest: Callable[..., AbstractAsyncContextManager[Session]]
+    """Makes a block inside this one, from the options of :meth:`asyncdb.Database.atomic`."""
+    outer: _Block | Lent | None = None
+    over: bool = False
+
+
+_blocks: ContextVar[Mapping[object, _Block | Lent]] = ContextVar("asyncdb_blocks", default=MappingProxyType({}))
 
 
 def innermost(key: object, default: Any = None) -> Any:
@@ -84,15 +98,33 @@ def innermost(key: object, default: Any = None) -> Any:
     return default if block is None else block
 
 
-def current_session(key: object) -> AtomicSession | None:
+def lend(lent: Lent) -> None:
+    """Makes ``lent`` the innermost block of this context."""
+    lent.outer = innermost(lent.key)
+    _blocks.set({**_blocks.get(), lent.key: lent})
+
+
+def take_back(lent: Lent) -> None:
+    """Ends a block that was lent; also from another context."""
+    lent.over = True
+    blocks = dict(_blocks.get())
+    if blocks.get(lent.key) is lent:
+        del blocks[lent.key]
+        _blocks.set(blocks if lent.outer is None else {**blocks, lent.key: lent.outer})
+
+
+def current_session(key: object) -> Session | None:
     """The session of the block that this task is in; None outside.
 
     - **errors**: ``TransactionOwnedByTask`` in a task that inherited the block of another.
     """
-    block: _Block | None = innermost(key)
+    block: _Block | Lent | None = innermost(key)
     if block is None:
         return None
-    check_owner(block.alias, block.owner)
+    if isinstance(block, Lent):
+        block.admit()
+    else:
+        check_owner(block.alias, block.owner)
     return block.session
 
 
@@ -115,11 +147,21 @@ class Atomic(AbstractAsyncContextManager[Session]):
         self._savepoint = savepoint
         self._durable = durable
         self._block: _Block | None = None
+        self._inside: AbstractAsyncContextManager[Session] | None = None
+        """The block inside of one that was lent, which this one stands for."""
 
     async def __aenter__(self) -> Session:
-        if self._block is not None:
+        if self._block is not None or self._inside is not None:
             raise TransactionMisuse("this atomic() block was entered already: call atomic() anew for each block")
-        outer: _Block | None = innermost(self._engine)
+        outer: _Block | Lent | None = innermost(self._engine)
+        if isinstance(outer, Lent):
+            self._inside = outer.nest(
+                isolation=self._options.isolation,
+                read_only=self._options.read_only,
+                savepoint=self._savepoint,
+                durable=self._durable,
+            )
+            return await self._inside.__aenter__()
         block = self._outermost() if outer is None else await self._nested(outer)
         self._block = block
         _blocks.set({**_blocks.get(), self._engine: block})
@@ -153,6 +195,9 @@ class Atomic(AbstractAsyncContextManager[Session]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._inside is not None:
+            await self._inside.__aexit__(exc_type, exc, traceback)
+            return
         block = self._block
         if block is not None and not block.over:
             try:

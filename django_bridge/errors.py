@@ -3,9 +3,11 @@
 ::
 
     asyncdb.AsyncDBError
-    └── ScopeError              a scope cannot do what was asked of it
-        ├── ScopeOwnedByTask    another task's scope was reached
-        └── ScopeClosed         the scope has ended
+    ├── ScopeError              a scope cannot do what was asked of it
+    │   ├── ScopeOwnedByTask    another task's scope was reached
+    │   └── ScopeClosed         the scope has ended
+    └── asyncdb.TransactionMisuse
+        └── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
 
     django.core.exceptions.SynchronousOnlyOperation
     └── LazyLoadError           a field or relation that was not loaded was read on the event loop
@@ -18,9 +20,9 @@ from __future__ import annotations
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from asyncdb.errors import AsyncDBError
+from asyncdb.errors import AsyncDBError, TransactionMisuse
 
-__all__ = ["LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+__all__ = ["DurableNested", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
 
 
 class ScopeError(AsyncDBError):
@@ -33,6 +35,10 @@ class ScopeOwnedByTask(ScopeError):
 
 class ScopeClosed(ScopeError):
     """A scope was used after its end."""
+
+
+class DurableNested(TransactionMisuse, RuntimeError):
+    """A durable block inside another one, which would decide over its rows."""
 
 
 class LazyLoadError(SynchronousOnlyOperation):

@@ -27,8 +27,7 @@ from django.db.models import Model, QuerySet
 from asyncdb.greenlets import await_, in_greenlet
 
 from .connections import is_native, spare_wrappers, threads_are_used
-from .ownership import has_sync_caller
-from .scopes import OUTSIDE, Scope, enabled, enter, inherited, leave, on_the_loop, usable
+from .scopes import Scope, enabled, enter, inherited, leave, left_to_django, on_the_loop, usable
 
 __all__ = [
     "asyncio_in_order",
@@ -59,7 +58,7 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     """
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
-    if not enabled() or is_djangos_affair():
+    if not enabled() or left_to_django():
         return await sync_to_async(function)(*args, **kwargs)
     work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
@@ -74,14 +73,8 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
-def is_djangos_affair() -> bool:
-    """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope."""
-    there = inherited()
-    return there is OUTSIDE or (there is None and has_sync_caller())
-
-
 async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
+    if left_to_django() or (threads_are_used() and _stays_in_threads(function, kwargs)):
         return await sync_to_async(function)(*args, **kwargs)
     return await _run(function, args, kwargs)
 

@@ -299,6 +299,15 @@ class Scope:
             "more): its scope has ended, it was cancelled, or it went on; nothing was sent",
         )
 
+    def cut_short(self) -> None:
+        """Closes connections on which somebody else is amid a statement: a thread that its cancelled caller left."""
+        if self._acting is None or self._acting is asyncio.current_task():
+            return
+        for seat in self.seats.values():
+            if seat.link is not None:
+                seat.link.doom = seat.link.doom or "its owner went on amid a statement of a thread"
+                seat.link.abort()
+
     def outlive(self, apart: Scope) -> None:
         """Ends ``apart``, which a stream opened, with this scope; one for a single operation ends before its stream."""
         if not self.brief:
@@ -431,6 +440,12 @@ def usable() -> Scope | None:
     if there.holds_state:
         there.refuse(task)
     return None
+
+
+def left_to_django() -> bool:
+    """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope."""
+    there = _current.get()
+    return there is OUTSIDE or (there is None and has_sync_caller())
 
 
 def on_the_loop() -> bool:

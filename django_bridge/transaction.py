@@ -9,13 +9,17 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 
 from asyncdb import Session
 from asyncdb.config import IsolationLevel
+from asyncdb.transaction import Lent, innermost
 
+from .block import Block
+from .connections import is_native
 from .databases import database
+from .scopes import enabled, left_to_django
 
 __all__ = ["atomic", "session", "with_session"]
 
@@ -153,7 +157,13 @@ class Atomic:
         self._entered: AbstractAsyncContextManager[Session] | None = None
 
     def _block(self) -> AbstractAsyncContextManager[Session]:
-        return database(self._using).atomic(**self._options)
+        """A block of Django's own on the task's scope; where Django is left to itself, one of asyncdb's."""
+        found = database(self._using)
+        if enabled() and not left_to_django():
+            outer = innermost(found.engine)
+            if (outer is None or isinstance(outer, Lent)) and is_native(self._using or DEFAULT_DB_ALIAS):
+                return Block(found, self._using or DEFAULT_DB_ALIAS, **self._options)
+        return found.atomic(**self._options)
 
     async def __aenter__(self) -> Session:
         if self._entered is not None:

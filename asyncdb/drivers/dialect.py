@@ -58,10 +58,17 @@ class PhysicalDialect(_Dialect):
             connection.want_transaction()
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        physical(dbapi_connection).end("COMMIT")
+        connection = physical(dbapi_connection)
+        if connection.keeper is not None:
+            connection.refuse_boundary()
+        connection.end("COMMIT")
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        physical(dbapi_connection).end("ROLLBACK")
+        connection = physical(dbapi_connection)
+        if connection.keeper is not None:
+            connection.keeper.failed("SQLAlchemy gave it up (a failed flush, or a rollback() on its connection)")
+        else:
+            connection.end("ROLLBACK")
 
     def do_savepoint(self, connection: Any, name: str) -> None:
         link = physical(connection.connection)
@@ -69,32 +76,42 @@ class PhysicalDialect(_Dialect):
         super().do_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
     def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
-        super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
         link = physical(connection.connection)
+        if (keeper := link.keeper) is not None:
+            keeper.rolls_back_to_savepoint()
+        super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        if keeper is not None:
+            keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         link = cursor._adapt_connection
         wrote = link.wrote
+        kind = self._before(cursor, statement, context)
         try:
-            self._before(cursor, statement, context)
             cursor.execute(statement, parameters)
-        except self.loaded_dbapi.Error:
+        except self.loaded_dbapi.Error as error:
             link.wrote = wrote  # a statement that fails undoes itself; an executemany may not
+            _blame(link, kind, error)
             raise
 
     def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
         self.do_execute(cursor, statement, None, context)
 
     def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        self._before(cursor, statement, context)
-        cursor.executemany(statement, parameters)
+        kind = self._before(cursor, statement, context)
+        try:
+            cursor.executemany(statement, parameters)
+        except self.loaded_dbapi.Error as error:
+            _blame(cursor._adapt_connection, kind, error)
+            raise
 
-    def _before(self, cursor: Any, statement: str, context: Any) -> None:
+    def _before(self, cursor: Any, statement: str, context: Any) -> Kind:
         kind = kind_of(context, statement)
         if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
             kind = Kind.CONTROL
         cursor._adapt_connection.before(kind)
+        return kind
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         link = physical(connection) if connection is not None else None
@@ -121,3 +138,8 @@ class PhysicalDialect(_Dialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")
+
+
+def _blame(link: Any, kind: Kind, error: BaseException) -> None:
+    if link.keeper is not None and kind is Kind.WRITE:
+        link.keeper.failed("a statement of its session failed", error)

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 
@@ -71,6 +71,22 @@ _ENDS_ITSELF = (
 _EACH_STATEMENT_READS_ANEW = frozenset({"READ COMMITTED", "READ UNCOMMITTED"})
 
 
+class Keeper(Protocol):
+    """Who began the transaction of a connection that others use too, and alone ends it."""
+
+    def admit(self, kind: Kind) -> None:
+        """Raises unless a statement of this kind may run now, in this task."""
+
+    def failed(self, reason: str, error: BaseException | None = None) -> None:
+        """Called when a write of SQLAlchemy's failed, or SQLAlchemy gave the transaction up."""
+
+    def rolls_back_to_savepoint(self) -> None:
+        """Called before SQLAlchemy goes back to a savepoint, which takes the blame for what failed since."""
+
+    def rolled_back_to_savepoint(self) -> None:
+        """Called when that is done."""
+
+
 def check_owner(alias: str, owner: asyncio.Task[Any] | None) -> None:
     """Raises ``TransactionOwnedByTask`` in any task but ``owner``."""
     task = asyncio.current_task()
@@ -109,6 +125,7 @@ class PhysicalConnection(_Connection):
         self.wrote_before: dict[str, bool] = {}
         """``wrote`` when each savepoint was set, to which a roll-back takes it back."""
         self.errors_met = False
+        self.keeper: Keeper | None = None
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
@@ -245,20 +262,24 @@ class PhysicalConnection(_Connection):
         return self.begun is not Begun.SENT and self.doom is None and not self.server_in_transaction
 
     def want_transaction(self) -> None:
-        self.begun = Begun.WANTED
+        """Notes that a transaction is wanted; where there is one, it is that one."""
+        if self.begun is Begun.NO:
+            self.begun = Begun.WANTED
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
         if self.options.owner is not None:
             check_owner(self.config.alias, self.options.owner)
+        if self.keeper is not None:
+            self.keeper.admit(kind)
         if (reason := self.poison or self.spoiled) is not None:
             raise TransactionPoisoned(
                 f"the transaction on {self.config.alias!r} is over: {reason}; leave its block, then start again",
             )
         if self.doom is not None:
             raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
-        if kind is Kind.BOUNDARY and self.options.owner is not None:
-            raise TransactionMisuse(f"the atomic() block on {self.config.alias!r} {_ENDS_ITSELF}")
+        if kind is Kind.BOUNDARY and (self.options.owner is not None or self.keeper is not None):
+            self.refuse_boundary()
         if self.begun is Begun.SENT and not self.server_in_transaction:
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if kind is Kind.OPAQUE and self.options.single:
@@ -267,6 +288,10 @@ class PhysicalConnection(_Connection):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
             self.wrote = True
+
+    def refuse_boundary(self) -> NoReturn:
+        """Raises, for somebody wants to begin or end a transaction that is not his."""
+        raise TransactionMisuse(f"the atomic() block on {self.config.alias!r} {_ENDS_ITSELF}")
 
     def needs_begin(self, kind: Kind) -> bool:
         """Whether a statement of this kind needs a BEGIN before it.
@@ -289,7 +314,7 @@ class PhysicalConnection(_Connection):
     def end(self, sql: str) -> None:
         """Commits or rolls back, if the server has anything to end."""
         if sql == "COMMIT" and self.options.owner is not None and not self.may_commit:
-            raise TransactionMisuse(f"the atomic() block on {self.config.alias!r} {_ENDS_ITSELF}")
+            self.refuse_boundary()
         poison, sent = self.poison or self.spoiled, self.begun is Begun.SENT
         try:
             if self.doom is not None:

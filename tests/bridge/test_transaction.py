@@ -20,13 +20,14 @@ COUNT = "SELECT COUNT(*) FROM visit"
 
 
 @pytest.fixture
-async def two(project: Any, tmp_path: Any) -> Any:
+async def two(project: Any, tmp_path: Any, django_db_blocker: Any) -> Any:
     """Two SQLite files, ``default`` and ``other``, each with the empty table ``visit``."""
     engine = "django.db.backends.sqlite3"
     project(DATABASES={alias: {"ENGINE": engine, "NAME": tmp_path / alias} for alias in ("default", "other")})
     for alias in ("default", "other"):
         await database(alias).execute(text(CREATE))
-    yield
+    with django_db_blocker.unblock():  # atomic() is the ORM's transaction too
+        yield
     await registry.close_all()
 
 

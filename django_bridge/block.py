@@ -1,0 +1,210 @@
+"""One ``atomic`` block on a scope's seat: Django's own ``Atomic``, entered and left for async code.
+
+Read in Django 5.2 and 6.1 (``db/transaction.py``: ``Atomic``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from django.db import connections, transaction
+
+from asyncdb import Database, Session
+from asyncdb.config import IsolationLevel
+from asyncdb.drivers.physical import TransactionOptions
+from asyncdb.errors import TransactionMisuse, TransactionPoisoned
+from asyncdb.transaction import Lent, lend, take_back
+
+from .connections import spare_wrappers
+from .errors import DurableNested
+from .scopes import Scope, enter, inherited, leave, usable
+from .shared import SharedTransaction
+from .wrappers.base import EAGER
+
+__all__ = ["Block"]
+
+log = logging.getLogger("django_bridge.transaction")
+
+
+class Block(AbstractAsyncContextManager[Session]):
+    """``async with`` over one block; see :func:`django_bridge.atomic`."""
+
+    _scope: Scope
+    _wrapper: Any
+    _shared: SharedTransaction
+    _lent: Lent
+    _made: Scope | None = None
+    """The scope that was opened for this block."""
+    _token: Any = None
+    _brought_session = False
+    """Whether the session was made by this block, and ends with it."""
+
+    def __init__(
+        self,
+        database: Database,
+        alias: str,
+        *,
+        isolation: IsolationLevel | None,
+        read_only: bool,
+        savepoint: bool,
+        durable: bool,
+    ) -> None:
+        database.require_isolation(isolation)
+        self._database = database
+        self._alias = alias
+        self._options = TransactionOptions(isolation=isolation, read_only=read_only, eager=True)
+        self._atomic: Any = transaction.Atomic(alias, savepoint, durable)
+
+    # -- entering ------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Session:
+        there = usable()
+        if there is None:
+            there = self._open_scope()
+        self._scope = there
+        try:
+            self._wrapper = connections[self._alias]
+            await there.run(self._enter, (), {})
+        except BaseException:
+            self._close_scope()
+            raise
+        session = self._shared.session
+        self._lent = Lent(
+            self._database.engine, session, there.require_task, partial(Block, self._database, self._alias)
+        )
+        lend(self._lent)
+        return session
+
+    def _open_scope(self) -> Scope:
+        made = self._made = Scope(asyncio.current_task(), asyncio.get_running_loop())
+        there = inherited()
+        if isinstance(there, Scope):
+            made.view_of = there
+        self._token = enter(made)
+        return made
+
+    def _close_scope(self) -> None:
+        made, self._made = self._made, None
+        if made is not None:
+            try:
+                made.close()
+                spare_wrappers(made)
+            finally:
+                leave(self._token)
+
+    def _enter(self) -> None:
+        wrapper, atomic = self._wrapper, self._atomic
+        self._refuse_what_nested_blocks_cannot()
+        wrapper.begins_with = self._options
+        try:
+            atomic.__enter__()
+        finally:
+            wrapper.begins_with = EAGER
+        if (shared := wrapper.shared) is None:
+            try:
+                shared = SharedTransaction(wrapper, self._database)
+            except BaseException as err:
+                atomic.__exit__(type(err), err, err.__traceback__)
+                raise
+            self._brought_session = True
+        self._shared = shared
+
+    def _refuse_what_nested_blocks_cannot(self) -> None:
+        wrapper, options = self._wrapper, self._options
+        if not wrapper.in_atomic_block and wrapper.autocommit:
+            return
+        if self._atomic.durable and wrapper.atomic_blocks and not wrapper.atomic_blocks[-1]._from_testcase:
+            raise DurableNested(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic block")
+        if options.isolation is not None or options.read_only:
+            raise TransactionMisuse(
+                f"isolation and read_only belong to the outermost atomic() on {self._alias!r}: a savepoint has none",
+            )
+
+    # -- leaving -------------------------------------------------------------------------------------------------
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        take_back(self._lent)
+        try:
+            self._require_task()
+            self._scope.cut_short()
+            await self._scope.run(self._leave, (error,), {})
+            for hook, robust in self._wrapper.hooks_due():
+                await self._run_hook(hook, robust=robust)
+        finally:
+            self._close_scope()
+
+    def _require_task(self) -> None:
+        """Where another task leaves the block, as of a generator that was collected unfinished, nobody else will."""
+        try:
+            self._scope.require_task()
+        except BaseException:
+            if self._atomic in self._wrapper.atomic_blocks[1:]:
+                self._shared.failed("a nested block was left in another task")
+            elif self._atomic in self._wrapper.atomic_blocks:
+                self._wrapper.abandon("its atomic() block was left in another task")
+                self._shared.close()
+            raise
+
+    def _leave(self, given: BaseException | None) -> None:
+        wrapper = self._wrapper
+        if self._atomic not in wrapper.atomic_blocks:
+            self._brought_session = False
+            if given is None:
+                raise self._wrong_order()
+            return
+        error = given
+        try:
+            if error is None:
+                error = self._reason_against()
+            if wrapper.atomic_blocks[-1] is not self._atomic:
+                error = self._wrong_order()
+                while wrapper.atomic_blocks[-1] is not self._atomic:
+                    wrapper.atomic_blocks[-1].__exit__(type(error), error, None)
+            wrapper.hooks_wait = self._brought_session
+            self._atomic.__exit__(None if error is None else type(error), error, None)
+        except BaseException:
+            if not wrapper.in_atomic_block:
+                wrapper.run_on_commit = []
+            raise
+        finally:
+            wrapper.hooks_wait = False
+            if self._brought_session:
+                self._shared.close()
+        if error is not None and error is not given:
+            raise error
+
+    def _reason_against(self) -> BaseException | None:
+        """Why the block fails although it ended normally."""
+        shared, wrapper = self._shared, self._wrapper
+        if (lost := shared.lost) is not None:
+            return TransactionPoisoned(f"the transaction on {self._alias!r} was rolled back: {lost}")
+        if self._brought_session and not wrapper.needs_rollback:
+            try:
+                shared.flush()
+            except BaseException as err:  # given to Django's Atomic, which knows errors of its own alone
+                return err
+        return None
+
+    def _wrong_order(self) -> TransactionMisuse:
+        return TransactionMisuse(
+            f"atomic() blocks on {self._alias!r} were left in the wrong order: innermost first; they are rolled back"
+        )
+
+    async def _run_hook(self, hook: Any, *, robust: bool) -> None:
+        """Runs a hook without a connection: a sync one in a greenlet, so that it may ask for one."""
+        try:
+            outcome = hook() if inspect.iscoroutinefunction(hook) else await self._scope.run(hook, (), {})
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception:
+            if not robust:
+                raise
+            log.exception("error in an on_commit hook (%s)", getattr(hook, "__qualname__", type(hook).__name__))
