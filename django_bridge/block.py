@@ -133,6 +133,10 @@ class Block(AbstractAsyncContextManager[Session]):
     ) -> None:
         take_back(self._lent)
         try:
+            if self._atomic not in self._wrapper.atomic_blocks:
+                if error is None:
+                    raise self._wrong_order()
+                return
             self._require_task()
             self._scope.cut_short()
             await self._scope.run(self._leave, (error,), {})
@@ -155,11 +159,6 @@ class Block(AbstractAsyncContextManager[Session]):
 
     def _leave(self, given: BaseException | None) -> None:
         wrapper = self._wrapper
-        if self._atomic not in wrapper.atomic_blocks:
-            self._brought_session = False
-            if given is None:
-                raise self._wrong_order()
-            return
         error = given
         try:
             if error is None:

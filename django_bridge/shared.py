@@ -185,13 +185,18 @@ class SharedTransaction:
     # -- the keeper's part ---------------------------------------------------------------------------------------
 
     def admit(self, kind: Kind) -> None:  # noqa: ARG002  (a boundary is refused by the connection)
-        self.wrapper.seat.scope.require_task()
+        self._require_task()
         if self.wrapper.needs_rollback:
             raise TransactionPoisoned(
                 f"the transaction on {self.wrapper.alias!r} is to be rolled back: "
                 f"{self.failure or 'an error occurred in it, or set_rollback(True) was called'}; leave its block, then "
                 "start again (an atomic() block around what may fail keeps the rest)",
             )
+
+    def _require_task(self) -> None:
+        if self.wrapper.shared is not self:
+            raise TransactionMisuse("the atomic() block of this session is over: open another block")
+        self.wrapper.seat.scope.require_task()
 
     def failed(self, reason: str, error: BaseException | None = None) -> None:
         self.failure = reason
@@ -245,9 +250,7 @@ class SharedTransaction:
 
     def on_commit(self, hook: Hook, *, robust: bool) -> None:
         """Registers a hook among Django's."""
-        self.wrapper.seat.scope.require_task()
-        if self.wrapper.shared is not self:
-            raise TransactionMisuse("the atomic() block of this session is over: nothing is left to be committed")
+        self._require_task()
         self.wrapper.on_commit(hook, robust)
 
     def knows(self, sid: str) -> bool:
