@@ -85,7 +85,7 @@ class OnSeat(_Wrapper):
             or self.needs_rollback
             or self.closed_in_transaction
             or self._manual
-            or self._thread_sharing_count
+            or self.allow_thread_sharing
         )
 
     # -- connecting ----------------------------------------------------------------------------------------------
