@@ -116,9 +116,14 @@ class OursRunner(StockRunner):
     """All tests in one greenlet of one task, in one scope; only the databases are made and removed Django's way."""
 
     def _run(self, suite: Any) -> Any:
-        return asyncio.run(self._on_the_loop(suite))
+        from django.db import connections
 
-    async def _on_the_loop(self, suite: Any) -> Any:
+        # Rows of migrations, which Django keeps on the wrapper that made the databases, for tests that want them back.
+        # On the loop another wrapper would be found.
+        kept = {each.alias: vars(each).get("_test_serialized_contents") for each in connections.all()}
+        return asyncio.run(self._on_the_loop(suite, kept))
+
+    async def _on_the_loop(self, suite: Any, kept: dict[str, str | None]) -> Any:
         from django.apps import AppConfig
         from django.db import connections
 
@@ -127,8 +132,6 @@ class OursRunner(StockRunner):
 
         # What a project gets by INSTALLED_APPS, without a change in what the tests see there.
         AppConfig.create("django_bridge").ready()
-        # Rows of migrations, which Django keeps on the wrapper that made the databases, for tests that want them back.
-        kept = {each.alias: vars(each).get("_test_serialized_contents") for each in connections.all()}
 
         def run() -> Any:
             for alias, rows in kept.items():
