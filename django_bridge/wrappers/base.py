@@ -9,11 +9,13 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.db.utils import OperationalError
@@ -37,12 +39,37 @@ _PLAIN = (str, int, float, bool, type(None), tuple, frozenset, set, dict, list)
 _Facts = dict[str, dict[str, Any]]
 
 
+class _EnsureConnection:
+    """Django's method; on the loop outside of a greenlet nothing is needed before the first statement.
+
+    What it leads to is looked up where it is asked for, as it is on Django's wrapper: tests forbid the database, or
+    count connections, by replacing the method of Django's class (Django 6.1 ``SimpleTestCase``, pytest-django).
+    """
+
+    def __get__(self, wrapper: Any, owner: type | None = None) -> Callable[[], None]:
+        if wrapper is None:
+            return BaseDatabaseWrapper.ensure_connection
+        if in_greenlet() or not on_the_loop():
+            return partial(_ensure, wrapper, super(OnSeat, wrapper).ensure_connection)
+        return _nothing
+
+
+def _ensure(wrapper: Any, connect: Callable[[], None]) -> None:
+    if wrapper.connection is None:
+        connect()
+
+
+def _nothing() -> None:
+    """Nothing to do."""
+
+
 class OnSeat(_Wrapper):
     """Mixin of the project's own wrapper: its connection is the one on the seat."""
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
     autocommit: bool
     seat: Seat
+    _was_closed = False
     _manual = False
     """Whether the user switched autocommit off, so that a transaction follows upon another."""
 
@@ -54,16 +81,17 @@ class OnSeat(_Wrapper):
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
-    def ensure_connection(self) -> None:
-        """Connects, as Django does; on the loop outside of a greenlet nothing is needed before the first statement."""
-        if self.connection is None and (in_greenlet() or not on_the_loop()):
-            super().ensure_connection()
+    ensure_connection = _EnsureConnection()  # type: ignore[assignment]  # a method, looked up anew
 
     def connect(self) -> None:
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
         self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
         self.autocommit, self._manual = True, False
+        self.health_check_done, self.health_checks_enabled = True, self.settings_dict["CONN_HEALTH_CHECKS"]
         self.connection = self.seated_connection()
+        if self._was_closed:  # by name, so that this one is new to who closed it
+            self._was_closed = False
+            connection_created.send(sender=self.project_class, connection=self)
 
     def seated_connection(self) -> Any:
         """What Django calls the connection: its family's DB-API connection, as far as Django uses it."""
@@ -94,20 +122,42 @@ class OnSeat(_Wrapper):
         return self.autocommit
 
     def close_if_health_check_failed(self) -> None:
-        """The pool has looked."""
+        """The pool has looked when the connection was taken; Django looks again after a request, if it is to."""
+        if self.connection is None or self.health_check_done or not self.health_checks_enabled:
+            return
+        self.health_check_done = True
+        if not self.is_usable() and (link := self.seat.link) is not None:
+            link.doom = link.doom or "it failed its health check"
+            self.close()
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Gives the connection back, as far as nothing keeps it; what is too old the pool replaces."""
-        self.seat.scope.soon(self.seat.settle)
+        """Looks as Django does, and gives the connection back if nothing keeps it; one too old the pool replaces."""
+        super().close_if_unusable_or_obsolete()
+        if not self.seat.scope.in_operation:  # else it goes back when that ends
+            self.seat.scope.soon(self.seat.settle)
 
     def is_usable(self) -> bool:
-        return self.seat.link is None or self.seat.link.doom is None
+        link = self.seat.link
+        return self.connection is not None if link is None else link.doom is None
 
     def validate_thread_sharing(self) -> None:
         """Whose turn it is, the seat checks at each call."""
 
+    def close(self) -> None:
+        super().close()
+        self._was_closed = True
+
     def _close(self) -> None:
         self.seat.scope.soon(self.seat.give_back)
+
+    def released(self) -> None:
+        """Called when a thread of its own closes the wrapper that stands there for this one."""
+        if not self.in_atomic_block:
+            self.connection = None
+            self.seat.scope.soon(self.seat.settle)
+
+    def lend(self, own: Any) -> None:
+        """Gives a wrapper for a thread of its own what it cannot do without."""
 
     # -- streams -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from asyncmy import errors
@@ -28,10 +29,19 @@ _TIMES = (FIELD_TYPE.TIME,)
 _DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
 
 
+class _Database:
+    """The driver's module, as far as Django asks a wrapper for it."""
+
+    Binary = bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(errors, name)
+
+
 class OnMySQLSeat(OnSeat):
     """Mixin of Django's MySQL wrapper."""
 
-    Database = errors
+    Database = _Database()
 
     def seated_connection(self) -> Any:
         return _Connection(self)
@@ -68,6 +78,13 @@ class _Connection:
     def thread_id(self) -> int:
         wrapper = self._wrapper
         return int(wrapper.seat.call(lambda: wrapper.taken().driver_connection.thread_id()))
+
+    encoders: Mapping[Any, Any] = MappingProxyType({})
+
+    def escape(self, value: Any, _: Any = None) -> str:
+        """A value as an SQL literal: Django's schema editor writes defaults and conditions so."""
+        wrapper = self._wrapper
+        return wrapper.seat.call(lambda: literal(value, plain=_is_plain(wrapper.taken().driver_connection)))
 
     def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
         self._wrapper.set_autocommit(bool(enabled))
@@ -281,7 +298,7 @@ def _text(query: Any) -> str:
 
 def _bound(query: str, args: Any, raw: Any) -> str:
     """The statement with its parameters as literals, as mysqlclient sends it."""
-    plain = bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
+    plain = _is_plain(raw)
     values: Any
     if isinstance(args, Mapping):
         values = {key: literal(value, plain=plain) for key, value in args.items()}
@@ -291,6 +308,11 @@ def _bound(query: str, args: Any, raw: Any) -> str:
         return query % values
     except TypeError as err:
         raise errors.ProgrammingError(str(err)) from err
+
+
+def _is_plain(raw: Any) -> bool:
+    """Whether the session knows no backslash escapes."""
+    return bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
 
 
 def literal(value: Any, *, plain: bool = False) -> str:
