@@ -17,6 +17,8 @@ from .counting import Counter
 from .job import Job
 from .records import ERROR, FAILED, PASSED, SKIPPED, Record, Results
 
+_KEPT = ("_test_serialized_contents", "mysql_is_mariadb")
+
 _job = Job.from_environment()
 _results = Results(_job.results_file)
 _counter = Counter()
@@ -118,12 +120,12 @@ class OursRunner(StockRunner):
     def _run(self, suite: Any) -> Any:
         from django.db import connections
 
-        # Rows of migrations, which Django keeps on the wrapper that made the databases, for tests that want them back.
-        # On the loop another wrapper would be found.
-        kept = {each.alias: vars(each).get("_test_serialized_contents") for each in connections.all()}
+        # What Django keeps on the wrapper that made the databases: rows of migrations, which tests want back, and what
+        # it has asked of the server by then, which they replace. On the loop another wrapper would be found.
+        kept = {each.alias: {name: vars(each)[name] for name in _KEPT if name in vars(each)} for each in connections.all()}
         return asyncio.run(self._on_the_loop(suite, kept))
 
-    async def _on_the_loop(self, suite: Any, kept: dict[str, str | None]) -> Any:
+    async def _on_the_loop(self, suite: Any, kept: dict[str, dict[str, Any]]) -> Any:
         from django.apps import AppConfig
         from django.db import connections
 
@@ -134,9 +136,8 @@ class OursRunner(StockRunner):
         AppConfig.create("django_bridge").ready()
 
         def run() -> Any:
-            for alias, rows in kept.items():
-                if rows is not None:
-                    vars(connections[alias])["_test_serialized_contents"] = rows
+            for alias, values in kept.items():
+                vars(connections[alias]).update(values)
             return super(OursRunner, self)._run(suite)
 
         try:

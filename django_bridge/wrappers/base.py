@@ -115,9 +115,6 @@ class OnSeat(_Wrapper):
         with cast("Any", self.of_django())._nodb_cursor() as cursor:
             yield cursor
 
-    def init_connection_state(self) -> None:
-        """Asyncdb has made the session."""
-
     def get_autocommit(self) -> bool:
         return self.autocommit
 
@@ -138,7 +135,7 @@ class OnSeat(_Wrapper):
 
     def is_usable(self) -> bool:
         link = self.seat.link
-        return self.connection is not None if link is None else link.doom is None
+        return not self._was_closed and (link is None or link.doom is None)
 
     def validate_thread_sharing(self) -> None:
         """Whose turn it is, the seat checks at each call."""
@@ -148,6 +145,7 @@ class OnSeat(_Wrapper):
         self._was_closed = True
 
     def _close(self) -> None:
+        self._was_closed = True
         self.seat.scope.soon(self.seat.give_back)
 
     def released(self) -> None:

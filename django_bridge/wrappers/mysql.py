@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
 from asyncmy.converters import escape_string
+from django.utils.functional import cached_property
 
 from asyncdb.greenlets import await_
 
@@ -42,6 +43,12 @@ class OnMySQLSeat(OnSeat):
     """Mixin of Django's MySQL wrapper."""
 
     Database = _Database()
+
+    @cached_property
+    def isolation_level(self) -> str | None:
+        """What Django keeps of its settings when it connects."""
+        cast("Any", self).get_connection_params()
+        return cast("str | None", vars(self)["isolation_level"])
 
     def seated_connection(self) -> Any:
         return _Connection(self)
@@ -81,10 +88,17 @@ class _Connection:
 
     encoders: Mapping[Any, Any] = MappingProxyType({})
 
-    def escape(self, value: Any, _: Any = None) -> str:
-        """A value as an SQL literal: Django's schema editor writes defaults and conditions so."""
+    def escape(self, value: Any, _: Any = None) -> str | bytes:
+        """A value as an SQL literal: Django's schema editor writes defaults and conditions so.
+
+        Of bytes and bool mysqlclient makes bytes, which Django knows.
+        """
         wrapper = self._wrapper
-        return wrapper.seat.call(lambda: literal(value, plain=_is_plain(wrapper.taken().driver_connection)))
+        plain = wrapper.seat.call(lambda: _is_plain(wrapper.taken().driver_connection))
+        if isinstance(value, bytes | bytearray):
+            return _quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
+        text = literal(value, plain=plain)
+        return text.encode() if isinstance(value, bool) else text
 
     def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
         self._wrapper.set_autocommit(bool(enabled))
