@@ -1,7 +1,7 @@
 """The pool: SQLAlchemy's ``AsyncAdaptedQueuePool`` with liveness, lifetimes, a bounded line and statistics.
 
 It has no listeners of its own. Read in SQLAlchemy 2.1.9: ``pool/impl.py`` (``QueuePool._do_get``,
-``_do_return_conn``, ``_inc_overflow``, ``_dec_overflow``) and ``pool/base.py`` (``_ConnectionRecord``,
+``_do_return_conn``, ``_inc_overflow``, ``_dec_overflow``) and ``pool/base.py`` (``_ConnectionRecord.checkout``,
 ``Pool._invalidate_time``).
 """
 
@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import queue as sqla_queue
 
+from .checkout import Checkout
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
@@ -144,6 +145,21 @@ class Pool(AsyncAdaptedQueuePool):
         return lifetime * (1 - _JITTER * random.random())  # noqa: S311  (spreads load, guards no secret)
 
     # -- checkout ------------------------------------------------------------------------------------------------
+
+    def checkout(self) -> Any:
+        """Takes a connection for one who gives it back clean by ``close()``, else calls ``invalidate()``. In a greenlet.
+
+        - **errors**: those of ``connect()``.
+        """
+        if self.dispatch.checkout or self.dispatch.reset:
+            return self.connect()
+        record: Any = self._do_get()
+        try:
+            record.get_connection()
+        except BaseException as err:
+            record._checkin_failed(err, _fairy_was_created=False)
+            raise
+        return Checkout(record)
 
     def _do_get(self) -> ConnectionPoolEntry:
         record = self._take()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -94,6 +94,8 @@ class PhysicalConnection(_Connection):
     rollback_on_lock_timeout = False
     face: Any = None
     """What another library sees of this connection, kept with it."""
+    execute_wrappers: Sequence[Any] = ()
+    """What that library wants to be called around each of its statements on this connection."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
@@ -165,6 +167,19 @@ class PhysicalConnection(_Connection):
             self._watchdog = self._loop.call_later(limit, self._watch)
         try:
             return await work
+        finally:
+            self._overdue = None
+
+    def wait_for(self, work: Awaitable[T]) -> T:
+        """:meth:`bounded`, for a greenlet that waits."""
+        limit = self.config.read_timeout
+        if limit is None:
+            return await_(work)
+        self._overdue = self._loop.time() + limit
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(limit, self._watch)
+        try:
+            return await_(work)
         finally:
             self._overdue = None
 
@@ -296,7 +311,7 @@ class PhysicalConnection(_Connection):
 
     def _say(self, sql: str) -> None:
         try:
-            await_(self.bounded(self.send(sql)))
+            self.wait_for(self.send(sql))
         except Exception as error:
             self._handle_exception(error)
         except BaseException:

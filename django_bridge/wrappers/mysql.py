@@ -61,7 +61,7 @@ class OnMySQLSeat(OnSeat):
     def stream_cursor(self) -> Any:
         with self.wrap_database_errors:
             cursor = StreamCursor(self)
-            self.seat.hold_for(cursor)
+            self.register(cursor, streams=True)
             return self._prepare_cursor(cursor)
 
 
@@ -233,7 +233,7 @@ class Cursor:
 
     def _await(self, link: Any, work: Any) -> None:
         try:
-            await_(link.bounded(work))
+            link.wait_for(work)
         except BaseException as error:
             if isinstance(error, Exception) and link.doom is not None and link.doom.startswith("no reply"):
                 timed_out = errors.OperationalError(2013, link.doom)

@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from asyncdb.drivers.physical import Begun
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import in_greenlet
 
 from ..scopes import on_the_loop
 from .base import OnSeat
@@ -28,18 +28,10 @@ T = TypeVar("T")
 log = logging.getLogger("django_bridge.transaction")
 
 
-class _Arrival:
-    """Holds the connection for a thread from when it is taken to when the cursor is made."""
-
-
 class OnPostgreSQLSeat(OnSeat):
     """Mixin of Django's PostgreSQL wrapper."""
 
-    _arrival: _Arrival | None = None
-
     def seated_connection(self) -> Any:
-        self._arrival = _Arrival()
-        self.register(self._arrival)
         return self.seat.call(self._sit_on_taken)
 
     def _sit_on_taken(self) -> Face:
@@ -58,11 +50,7 @@ class OnPostgreSQLSeat(OnSeat):
     def create_cursor(self, name: str | None = None) -> Any:
         cursor: Any = super().create_cursor(name)
         cursor.__class__ = _seated(type(cursor))
-        if name is not None:
-            self.seat.hold_for(cursor)
-        else:
-            self.register(cursor)
-        self._arrival = None
+        self.register(cursor, streams=name is not None)
         return cursor
 
     def _end(self, sql: str) -> None:
@@ -166,7 +154,7 @@ class Face(psycopg.Connection[Any]):
         if not in_greenlet():
             return wrapper.seat.call(self.wait, gen, interval, timeout)
         try:
-            return await_(self._link.bounded(self._asynchronous.wait(gen, interval, timeout)))
+            return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
         except BaseException as error:
             self._note(wrapper, error)
             raise
