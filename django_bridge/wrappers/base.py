@@ -197,7 +197,8 @@ class OnSeat(_Wrapper):
 
     def close(self) -> None:
         super().close()
-        self._was_closed = True
+        if self.connection is None:  # not so in a transaction, nor with SQLite's database in memory
+            self._was_closed = True
 
     def _close(self) -> None:
         self._was_closed = True
