@@ -122,7 +122,9 @@ class OursRunner(StockRunner):
 
         # What Django keeps on the wrapper that made the databases: rows of migrations, which tests want back, and what
         # it has asked of the server by then, which they replace. On the loop another wrapper would be found.
-        kept = {each.alias: {name: vars(each)[name] for name in _KEPT if name in vars(each)} for each in connections.all()}
+        kept = {
+            each.alias: {name: vars(each)[name] for name in _KEPT if name in vars(each)} for each in connections.all()
+        }
         return asyncio.run(self._on_the_loop(suite, kept))
 
     async def _on_the_loop(self, suite: Any, kept: dict[str, dict[str, Any]]) -> Any:
