@@ -16,8 +16,8 @@ import django
 
 from asyncdb.testing import DatabaseServer
 
-from .compare import compare
-from .excuses import Excuse, excuses, of_family
+from .compare import compare, unfit
+from .excuses import Excuse, excuses, of_family, without_a_test
 from .families import FAMILIES, databases, server_of
 from .job import WAYS, Job
 from .records import Record, Results
@@ -91,9 +91,9 @@ def _family(name: str, groups: Groups, tests: Path, known: Sequence[Excuse], opt
         run = {record.test for record in records["stock"]}
         excused = {test: excuse for test, excuse in of_family(known, name).items() if test in run}
         problems += _unfounded(jobs[0], excused)
-        if not options.labels and not options.short:
-            missing = of_family(known, name).keys() - run
-            problems += [f"{test} is excused, and there is no such test" for test in sorted(missing)]
+        chosen = {label for labels in groups.values() for label in labels} if options.labels or options.short else None
+        problems += without_a_test(of_family(known, name), run, chosen)
+        problems += unfit(records["stock"])
         return Family(name, compare(records["stock"], records["ours"], excused), problems)
 
 

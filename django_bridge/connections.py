@@ -94,7 +94,7 @@ def forget() -> None:
     _spare.clear()
 
 
-def _for_a_thread(wrapper: OnSeat) -> Any:
+def _for_a_thread(wrapper: Any) -> Any:
     """Django's own connection for a thread that was handed a scope's, as a live server's is in tests."""
     own = wrapper.of_django()
     own._thread_ident, own._thread_sharing_count = wrapper._thread_ident, wrapper._thread_sharing_count
