@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from .drivers.physical import Begun
@@ -20,11 +21,13 @@ log = logging.getLogger("asyncdb.pool")
 class Checkout:
     """One connection out of the pool. What is neither closed nor invalidated is closed when it is forgotten."""
 
-    __slots__ = ("__weakref__", "_loop", "_record", "dbapi_connection")
+    __slots__ = ("__weakref__", "_loop", "_put_back", "_record", "dbapi_connection")
 
-    def __init__(self, record: Any) -> None:
+    def __init__(self, record: Any, put_back: Callable[[Any], None]) -> None:
+        """``put_back`` is the pool's own end of a check-in, to which SQLAlchemy comes by way of the listeners."""
         self.dbapi_connection = record.dbapi_connection
         self._record = record
+        self._put_back = put_back
         self._loop = asyncio.get_running_loop()
         record.fairy_ref = weakref.ref(self)  # by which SQLAlchemy knows that it is in use
 
@@ -34,7 +37,11 @@ class Checkout:
         link = self.dbapi_connection
         if link.begun is Begun.WANTED and link.nothing_to_end:
             link.end("ROLLBACK")  # of which the server knows nothing
-        record.checkin()
+        if record.finalize_callback:
+            record.checkin()
+        else:
+            record.fairy_ref = None
+            self._put_back(record)
 
     def invalidate(self) -> None:
         """Closes the connection; its place in the pool is free. Never waits."""

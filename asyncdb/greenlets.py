@@ -34,12 +34,13 @@ class _Worker(greenlet):
     result: Any = None
     """What the function returned: here, because the frame of a greenlet that waits would keep it alive."""
 
-    def run(self, function: Any, args: Any, kwargs: Any) -> None:
+    def run(self) -> None:
+        # The function comes by a switch, also the first: a greenlet keeps the arguments of ``run`` for all its life.
         while True:
+            function, args, kwargs = self.parent.switch()  # type: ignore[union-attr]  # it runs: it has a parent
             self.result = function(*args, **kwargs)
             function = args = kwargs = None
             self.busy = False
-            function, args, kwargs = self.parent.switch()  # type: ignore[union-attr]  # it runs: it has a parent
 
 
 class _Idle(threading.local):
@@ -50,6 +51,12 @@ class _Idle(threading.local):
 
 
 _idle = _Idle()
+
+
+def _started() -> _Worker:
+    worker = _Worker()
+    worker.switch()
+    return worker
 
 
 async def greenlet_spawn(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -64,7 +71,7 @@ async def spawned(function: Callable[..., T], args: tuple[Any, ...], kwargs: Map
     """The same for arguments that are packed already."""
     here: Any = getcurrent()
     idle = _idle.workers
-    worker = idle.pop() if idle else _Worker()
+    worker = idle.pop() if idle else _started()
     worker.parent = here
     worker.gr_context = here.gr_context
     worker.busy = True

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, cast
 
@@ -28,6 +29,8 @@ from .waiting import WaitingLine
 log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
+_asks_for: ContextVar[asyncio.Task[Any] | None] = ContextVar("asyncdb_pool_asks_for", default=None)
+"""The task that waits for what another one does for it."""
 _JITTER = 0.1
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
@@ -146,20 +149,29 @@ class Pool(AsyncAdaptedQueuePool):
 
     # -- checkout ------------------------------------------------------------------------------------------------
 
-    def checkout(self) -> Any:
-        """Takes a connection for one who gives it back clean by ``close()``, else calls ``invalidate()``. In a greenlet.
+    def checkout(self, holder: asyncio.Task[Any] | None = None) -> Any:
+        """Takes a connection for ``holder``, by default the running task. In a greenlet.
+
+        Its user gives it back clean by ``close()``, or else calls ``invalidate()``.
 
         - **errors**: those of ``connect()``.
         """
-        if self.dispatch.checkout or self.dispatch.reset:
+        if self.dispatch.checkout or self.dispatch.reset or self.dispatch.checkin:
             return self.connect()
-        record: Any = self._do_get()
+        if holder is None or holder is asyncio.current_task():
+            record: Any = self._do_get()
+        else:
+            token = _asks_for.set(holder)
+            try:
+                record = self._do_get()
+            finally:
+                _asks_for.reset(token)
         try:
             record.get_connection()
         except BaseException as err:
             record._checkin_failed(err, _fairy_was_created=False)
             raise
-        return Checkout(record)
+        return Checkout(record, self._do_return_conn)
 
     def _do_get(self) -> ConnectionPoolEntry:
         record = self._take()
@@ -172,7 +184,7 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
-        self._holders[record] = asyncio.current_task()
+        self._holders[record] = _asks_for.get() or asyncio.current_task()
         return record
 
     def _take(self) -> ConnectionPoolEntry:
@@ -217,7 +229,7 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _refuse_if_it_would_wait_for_itself(self) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        task = asyncio.current_task()
+        task = _asks_for.get() or asyncio.current_task()
         if (
             task is not None
             and sum(holder is task for holder in self._holders.values()) >= self.size() + self._max_overflow
@@ -262,13 +274,14 @@ class Pool(AsyncAdaptedQueuePool):
         elif now >= record.info[_EXPIRES]:
             self.counts.recycled += 1
             record.invalidate(soft=True)
-        elif look is Liveness.SUSPECT or self._ping_is_due(record, now):
+        elif look is Liveness.SUSPECT or (
+            now - record.info[_IDLE_SINCE] >= self.config.ping_after and self._ping_is_due(record)
+        ):
             self._ping(record, connection)
 
-    def _ping_is_due(self, record: Any, now: float) -> bool:
-        if not self.config.pool_pre_ping or self._invalidate_time > record.starttime:
-            return False
-        return bool(now - record.info[_IDLE_SINCE] >= self.config.ping_after) and not record.fresh
+    def _ping_is_due(self, record: Any) -> bool:
+        """Whether a connection that was idle for long is pinged: not where SQLAlchemy replaces it anyway."""
+        return self.config.pool_pre_ping and self._invalidate_time <= record.starttime and not record.fresh
 
     def _ping(self, record: ConnectionPoolEntry, connection: PhysicalConnection) -> None:
         self.counts.pings += 1
@@ -288,7 +301,9 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._holders.pop(record, None)
-        self._drop_if_unclean(record)
+        connection: Any = record.dbapi_connection
+        if connection is not None and not connection.nothing_to_end:
+            self._drop_unclean(record, connection)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):
             record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
@@ -301,16 +316,15 @@ class Pool(AsyncAdaptedQueuePool):
             self._dec_overflow()
             _close(record)
             self._pool.wake_one()
-        self._returned.set()
+        if self.closed:
+            self._returned.set()  # for ``drain``
 
-    def _drop_if_unclean(self, record: ConnectionPoolEntry) -> None:
+    def _drop_unclean(self, record: ConnectionPoolEntry, connection: Any) -> None:
         """No connection with an open transaction, or in a state that is not known, comes back, whatever went wrong."""
-        connection: Any = record.dbapi_connection
-        if connection is not None and not connection.nothing_to_end:
-            if connection.doom is None:
-                log.warning("%r: a connection came back with a transaction open, and is dropped", self.config.alias)
-                connection.doom = "it came back with a transaction open"
-            record.invalidate()
+        if connection.doom is None:
+            log.warning("%r: a connection came back with a transaction open, and is dropped", self.config.alias)
+            connection.doom = "it came back with a transaction open"
+        record.invalidate()
 
     # -- closing -------------------------------------------------------------------------------------------------
 

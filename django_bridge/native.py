@@ -22,7 +22,7 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
 from django.db import router
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from asyncdb.greenlets import await_, in_greenlet
 
@@ -120,6 +120,8 @@ def _is_safe(function: Callable[..., Any]) -> bool:
     stays in its thread; so do the receivers of a request's start and end, which look after that thread.
     """
     owner = getattr(function, "__self__", None)
+    if isinstance(owner, QuerySet):
+        return True
     if isinstance(owner, BaseCache):
         return isinstance(owner, DatabaseCache)
     if isinstance(owner, SessionBase):

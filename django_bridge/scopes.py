@@ -50,6 +50,10 @@ class _Outside:
 
 OUTSIDE: Final = _Outside()
 _current: ContextVar[Scope | _Outside | None] = ContextVar("django_bridge_scope", default=None)
+inherited: Final = _current.get
+"""``inherited()`` is the scope that this context carries, whoever owns it."""
+enter: Final = _current.set
+"""``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
 _enabled = False
 _of_this_thread = threading.local()
 
@@ -61,6 +65,8 @@ class Seat:
     wrapper: Any = None
     left: str | None = None
     """What an earlier statement left on the session, by its first word."""
+    used = False
+    """Whether a statement was sent on the connection since it sits here."""
     _checkout: Any = None
     _pool: Any = None
 
@@ -118,8 +124,9 @@ class Seat:
             pool = self._pool
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
-            self._checkout = pool.checkout()
+            self._checkout = pool.checkout(self.scope.owner)
             self.link = self._checkout.dbapi_connection
+            self.used = False
         return self.link
 
     def is_disconnect(self, error: Exception) -> bool:
@@ -140,21 +147,24 @@ class Seat:
 
     def settle(self) -> None:
         """Gives the connection back if nothing keeps it here: no transaction, no residue, no open cursor."""
-        if self._checkout is None or self.holds_state or self._cursors:
+        if self._checkout is None or self._cursors or self.holds_state:
             return
-        self.give_back()
-        self.scope.emptied()
+        self._leave(clean=self.link.doom is None)
+        if self.scope.owner is None:
+            self.scope.emptied()
 
     def give_back(self) -> None:
         """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
-        if self._checkout is None:
-            return
+        if self._checkout is not None:
+            self._leave(clean=self.left is None and self.link.nothing_to_end)
+
+    def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
         left, self.left = self.left, None
         self._cursors.clear()
         self.wrapper.unseated()
         try:
-            if left is None and link.nothing_to_end:
+            if clean:
                 checkout.close()
             else:
                 link.doom = link.doom or (left and f"{left} left something on its session") or "a transaction was open"
@@ -169,7 +179,8 @@ class Seat:
 
     def closed(self, cursor: object) -> None:
         """Called when ``cursor`` is closed, from wherever that is."""
-        self._closed(id(cursor))
+        if self._cursors:
+            self._closed(id(cursor))
 
     def _closed(self, key: int) -> None:
         if self._cursors.pop(key, None) is not None and not self._cursors:
@@ -218,8 +229,9 @@ class Scope:
 
     def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
         """Raises the error that names both tasks and the remedy."""
+        held = ", ".join(repr(alias) for alias, seat in self.seats.items() if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
-            f"the connection belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
+            f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
             f"session on it, and {task_name(task)} reached it by an inherited context: await one after the other in "
             "the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
             "asyncio.timeout), or open a scope in the task (async with scope())",
@@ -295,7 +307,7 @@ class Scope:
 
     def emptied(self) -> None:
         """Called when a seat was left: a stream's scope is over then."""
-        if self.owner is None and self._host is not None:
+        if self._host is not None:
             self._host.guests.discard(self)
 
     def soon(self, function: Callable[[], None]) -> None:
@@ -380,11 +392,6 @@ def _running_task() -> asyncio.Task[Any] | None:
         raise NoEventLoop("scope() needs a running asyncio event loop (trio is not supported)") from None
 
 
-def enter(place: Scope | _Outside | None) -> Any:
-    """Makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
-    return _current.set(place)
-
-
 def leave(token: Any) -> None:
     """Gives the context back the scope that it had."""
     try:
@@ -408,11 +415,6 @@ def hidden() -> Iterator[None]:
     """Leaves what runs inside to Django: its threads, its connections."""
     with entered(OUTSIDE):
         yield
-
-
-def inherited() -> Scope | _Outside | None:
-    """The scope that this context carries, whoever owns it."""
-    return _current.get()
 
 
 def usable() -> Scope | None:

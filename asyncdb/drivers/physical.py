@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -162,9 +163,7 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await work
-        self._overdue = self._loop.time() + limit
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
+        self._expect_within(limit)
         try:
             return await work
         finally:
@@ -175,20 +174,23 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await_(work)
-        self._overdue = self._loop.time() + limit
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
+        self._expect_within(limit)
         try:
             return await_(work)
         finally:
             self._overdue = None
+
+    def _expect_within(self, limit: float) -> None:
+        self._overdue = time.monotonic() + limit
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(limit, self._watch)
 
     def _watch(self) -> None:
         """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
         self._watchdog = None
         if self._overdue is None:
             return
-        left = self._overdue - self._loop.time()
+        left = self._overdue - time.monotonic()
         if left > 0:
             self._watchdog = self._loop.call_later(left, self._watch)
         else:

@@ -8,6 +8,7 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from asyncdb.drivers.statements import Kind
 from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 
+from ..errors import ScopeClosed
 from ..scopes import Scope, Seat, on_the_loop
 
 if TYPE_CHECKING:
@@ -196,13 +198,17 @@ class OnSeat(_Wrapper):
         """Whose turn it is, the seat checks at each call."""
 
     def close(self) -> None:
-        super().close()
+        if on_the_loop() and not in_greenlet() and not self.in_atomic_block:
+            self.seat.give_back()  # async code that closes all connections holds none: there is nothing to wait for
+        else:
+            super().close()
         if self.connection is None:  # not so in a transaction, nor with SQLite's database in memory
             self._was_closed = True
 
     def _close(self) -> None:
         self._was_closed = True
-        self.seat.scope.soon(self.seat.give_back)
+        with contextlib.suppress(ScopeClosed):  # with its scope the connection went
+            self.seat.call(self.seat.give_back)
 
     def released(self) -> None:
         """Called when a thread of its own closes the wrapper that stands there for this one."""
@@ -307,9 +313,10 @@ class OnSeat(_Wrapper):
         """Prepares for one statement: takes the connection, sends BEGIN where one is due. In a greenlet."""
         seat = self.seat
         found = residue(statement)
-        if found.reads_left and seat.link is None:
+        link = seat.link if seat.link is not None else self.taken()
+        if found.reads_left and not found.left and not seat.used:
             _refuse_reading(seat.alias)
-        link = self.taken()
+        seat.used = True
         try:
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:

@@ -49,7 +49,8 @@ class OnPostgreSQLSeat(OnSeat):
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor: Any = super().create_cursor(name)
-        cursor.__class__ = _seated(type(cursor))
+        if not isinstance(cursor, _Seated):
+            cursor.__class__ = _seated(type(cursor))
         self.register(cursor, streams=name is not None)
         return cursor
 
@@ -135,8 +136,7 @@ class Face(psycopg.Connection[Any]):
         self.wrapper: Any = None
         parameters = wrapper.get_connection_params()
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
-        if factory := parameters.get("cursor_factory"):
-            self.cursor_factory = factory
+        self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
 
     def __del__(self) -> None:  # type: ignore[override]  # psycopg warns of what was not closed; its owner closes it
         """The asynchronous face owns the connection."""
