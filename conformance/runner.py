@@ -16,6 +16,7 @@ from django.test.utils import iter_test_cases  # type: ignore[attr-defined]  # t
 from .counting import Counter
 from .job import Job
 from .records import ERROR, FAILED, PASSED, SKIPPED, Record, Results
+from .selection import TIMED
 
 _KEPT = ("_test_serialized_contents", "mysql_is_mariadb")
 
@@ -98,8 +99,8 @@ class StockRunner(DiscoverRunner):
 
     def build_suite(self, *args: Any, **kwargs: Any) -> Any:
         suite = super().build_suite(*args, **kwargs)
-        done = {record.test for record in _results.read()[0]}
-        return self.test_suite([test for test in iter_test_cases(suite) if test.id() not in done])
+        left_out = {record.test for record in _results.read()[0]}.union(TIMED)
+        return self.test_suite([test for test in iter_test_cases(suite) if test.id() not in left_out])
 
     def get_resultclass(self) -> type[Result]:
         return Result
