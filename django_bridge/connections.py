@@ -95,9 +95,17 @@ def forget() -> None:
 
 
 def _for_a_thread(wrapper: Any) -> Any:
-    """Django's own connection for a thread that was handed a scope's: the same settings, the same leave to share."""
+    """Django's own connection for a thread that was handed a scope's, as a live server's is in tests."""
     own = wrapper.of_django()
     own._thread_ident, own._thread_sharing_count = wrapper._thread_ident, wrapper._thread_sharing_count
+    wrapper.lend(own)
+    close = own.close
+
+    def close_both() -> None:
+        close()
+        wrapper.released()
+
+    own.close = close_both
     return own
 
 

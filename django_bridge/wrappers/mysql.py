@@ -11,12 +11,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Self, cast
 
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
 from asyncmy.converters import escape_string
 from django.db.backends.utils import CursorWrapper
+from django.utils.functional import cached_property
 
 from asyncdb.greenlets import await_
 
@@ -32,10 +34,25 @@ _MIDNIGHT = datetime.datetime(1, 1, 1)  # noqa: DTZ001  (a TIME has no zone)
 _TO_CONVERT = frozenset((*_TIMES, *_DATES))
 
 
+class _Database:
+    """The driver's module, as far as Django asks a wrapper for it."""
+
+    Binary = bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(errors, name)
+
+
 class OnMySQLSeat(OnSeat):
     """Mixin of Django's MySQL wrapper."""
 
-    Database = errors
+    Database = _Database()
+
+    @cached_property
+    def isolation_level(self) -> str | None:
+        """What Django keeps of its settings when it connects."""
+        cast("Any", self).get_connection_params()
+        return cast("str | None", vars(self)["isolation_level"])
 
     @cached_property
     def _seated(self) -> _Connection:
@@ -43,6 +60,11 @@ class OnMySQLSeat(OnSeat):
 
     def seated_connection(self) -> Any:
         return self._seated
+
+    def close(self) -> None:
+        super().close()
+        if self.connection is None:
+            vars(self).pop("_seated", None)  # to who closed it, the next one is another
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = Cursor(self)
@@ -83,6 +105,19 @@ class _Connection:
 
     def thread_id(self) -> int:
         return int(self._wrapper.seat.call(self._wrapper.taken).driver_connection.thread_id())
+
+    encoders: Mapping[Any, Any] = MappingProxyType({})
+
+    def escape(self, value: Any, _: Any = None) -> str | bytes:
+        """A value as an SQL literal: Django's schema editor writes defaults and conditions so.
+
+        Of bytes and bool mysqlclient makes bytes, which Django knows.
+        """
+        plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).driver_connection)
+        if isinstance(value, bytes | bytearray):
+            return _quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
+        text = literal(value, plain=plain)
+        return text.encode() if isinstance(value, bool) else text
 
     def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
         self._wrapper.set_autocommit(bool(enabled))
@@ -295,7 +330,7 @@ def _text(query: Any) -> str:
 
 def _bound(query: str, args: Any, raw: Any) -> str:
     """The statement with its parameters as literals, as mysqlclient sends it."""
-    plain = bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
+    plain = _is_plain(raw)
     values: Any
     if isinstance(args, Mapping):
         values = {key: literal(value, plain=plain) for key, value in args.items()}
@@ -305,6 +340,11 @@ def _bound(query: str, args: Any, raw: Any) -> str:
         return cast("str", query % values)
     except TypeError as err:
         raise errors.ProgrammingError(str(err)) from err
+
+
+def _is_plain(raw: Any) -> bool:
+    """Whether the session knows no backslash escapes."""
+    return bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
 
 
 def literal(value: Any, *, plain: bool = False) -> str:

@@ -8,6 +8,7 @@ SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self, TypeVar, cast
@@ -25,6 +26,7 @@ from ..scopes import on_the_loop
 from .base import OnSeat
 
 T = TypeVar("T")
+log = logging.getLogger("django_bridge.transaction")
 
 
 class OnPostgreSQLSeat(OnSeat):
@@ -53,9 +55,26 @@ class OnPostgreSQLSeat(OnSeat):
         self.register(cursor, streams=name is not None)
         return cursor
 
+    def _end(self, sql: str) -> None:
+        """Commits as Django does: a transaction in which a statement failed is rolled back, and no error is raised.
+
+        asyncdb's own blocks refuse such a commit. Django's leave it to PostgreSQL, which answers COMMIT with ROLLBACK,
+        and code stands on it that catches an ``IntegrityError`` within ``atomic()`` (Django's postgres_tests, schema).
+        """
+        link = self.seat.link
+        if sql == "COMMIT" and link is not None and _has_failed(link):
+            log.warning("%r: a statement failed, so that the COMMIT of its transaction rolls it back", self.alias)
+            sql = "ROLLBACK"
+        super()._end(sql)
+
     def ensure_timezone(self) -> bool:
         """Sets the session's zone anew after a changed setting; what is in the pool is replaced."""
         return self.connection is not None and bool(cast("Any", self)._configure_timezone(self.connection))
+
+
+def _has_failed(link: Any) -> bool:
+    transaction: TransactionStatus = link.driver_connection.pgconn.transaction_status
+    return transaction == TransactionStatus.INERROR
 
 
 class _OneAtATime:

@@ -31,6 +31,15 @@ class OnSQLiteSeat(OnSeat):
     def chunked_cursor(self) -> Any:
         return self.cursor()
 
+    def released(self) -> None:
+        if not cast("Any", self).is_in_memory_db():  # which Django never closes either
+            super().released()
+
+    def lend(self, own: Any) -> None:
+        """The very connection of a database in memory, as Django does: it is locked as a whole against any other."""
+        if self.seat.link is not None and cast("Any", self).is_in_memory_db():
+            own.connection, own.autocommit = self.seat.link.driver_connection._conn, True
+
     def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function(real connection, ...)`` in aiosqlite's thread, and waits."""
         return cast("T", self.seat.call(self._in_thread, function, *args))
