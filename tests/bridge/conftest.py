@@ -143,7 +143,7 @@ async def shop(
     monkeypatch: pytest.MonkeyPatch,
     django_db_blocker: Any,
 ) -> AsyncIterator[Shop]:
-    """A fresh database without tables, reached by the bridge and by Django's own connections; nothing kept afterwards."""
+    """A fresh database without tables, which the bridge and Django's own connections reach; nothing kept afterwards."""
     from django.contrib.contenttypes.models import ContentType
 
     def configure(**options: Any) -> None:

@@ -24,7 +24,7 @@ from django.db import models as orm
 from django.db.models import Count, Model, Prefetch, QuerySet, aprefetch_related_objects
 from django.db.models.signals import post_save
 from django.dispatch import Signal
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from django_bridge import hooks, run_django, scope
 
@@ -289,7 +289,7 @@ async def of_auth(do: Recorder, shop: Any) -> Any:
     assert await do("aget_user", auth.aget_user(later)) == user
     user.set_password("new")
     await user.asave()
-    auth_middleware.AuthenticationMiddleware(lambda request: None).process_request(request)
+    auth_middleware.AuthenticationMiddleware(HttpResponse).process_request(request)
     request.user = await request.auser()  # Django < 6.1 reads it
     await do("aupdate_session_auth_hash", auth.aupdate_session_auth_hash(request, user))
     await do("alogout", auth.alogout(request))
@@ -312,7 +312,7 @@ async def of_auth_middleware(do: Recorder, shop: Any) -> Any:
     await request.session.asave()
     request = HttpRequest()
     request.session = SessionStore((await Session.objects.aget()).session_key)
-    auth_middleware.AuthenticationMiddleware(lambda request: None).process_request(request)
+    auth_middleware.AuthenticationMiddleware(HttpResponse).process_request(request)
     assert await do("auser", request.auser()) == user
     return auth_middleware
 
