@@ -26,7 +26,7 @@ from .waiting import WaitingLine
 
 log = logging.getLogger("asyncdb.pool")
 
-_EXPIRES, _IDLE_SINCE, _HOLDER = "asyncdb.expires", "asyncdb.idle_since", "asyncdb.holder"
+_EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
 _JITTER = 0.1
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
@@ -82,6 +82,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.closed = False
         self._open_connection = open_connection
         self._records: set[ConnectionPoolEntry] = set()
+        self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
         self._returned = asyncio.Event()
         super().__init__(
             cast("Any", self._connect),
@@ -155,7 +156,7 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
-        record.record_info[_HOLDER] = asyncio.current_task()
+        self._holders[record] = asyncio.current_task()
         return record
 
     def _take(self) -> ConnectionPoolEntry:
@@ -201,8 +202,10 @@ class Pool(AsyncAdaptedQueuePool):
     def _refuse_if_it_would_wait_for_itself(self) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
         task = asyncio.current_task()
-        its = sum(record.record_info.get(_HOLDER) is task for record in self._records)
-        if task is not None and its >= self.size() + self._max_overflow:
+        if (
+            task is not None
+            and sum(holder is task for holder in self._holders.values()) >= self.size() + self._max_overflow
+        ):
             self.counts.overloads += 1
             raise PoolExhaustedByTask(
                 f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "
@@ -268,7 +271,7 @@ class Pool(AsyncAdaptedQueuePool):
     # -- checkin -------------------------------------------------------------------------------------------------
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        record.record_info.pop(_HOLDER, None)
+        self._holders.pop(record, None)
         self._drop_if_unclean(record)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):

@@ -48,8 +48,8 @@ def announce(alias: str, dbapi_connection: Any) -> None:
                 err,
             ) from err
     if wrapper.in_atomic_block or not wrapper.autocommit or not dbapi_connection.nothing_to_end:
-        err = TransactionManagementError("a transaction was left open")
-        raise ConnectFailed(f"database {alias!r}: a connection_created receiver left a transaction open", err)
+        reason = f"database {alias!r}: a connection_created receiver left a transaction open"
+        raise ConnectFailed(reason, TransactionManagementError("a transaction was left open"))
     wrapper.unseated()
 
 

@@ -22,11 +22,12 @@ from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
 from .wrappers.base import OnSeat, learn, share_view, teach
 from .wrappers.families import has_driver, wrapper_on
 
-__all__ = ["forget", "install", "is_native", "remember"]
+__all__ = ["forget", "install", "is_native", "remember", "threads_are_used"]
 
 _facts: dict[str, dict[str, dict[str, Any]]] = {}
 """What the wrappers of each alias have learned of the server."""
 _native: dict[str, bool] = {}
+_handler: Any = connections
 
 
 class Storage:
@@ -63,8 +64,8 @@ class Storage:
 
 def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
-    if not isinstance(connections._connections, Storage):
-        connections._connections = Storage(connections._connections, database)
+    if not isinstance(_handler._connections, Storage):
+        _handler._connections = Storage(_handler._connections, database)
 
 
 def is_native(alias: str) -> bool:
@@ -74,6 +75,14 @@ def is_native(alias: str) -> bool:
         known = _native[alias] = (
             alias in settings.DATABASES and has_driver(alias) and bridge_for(alias).mode == "native"
         )
+    return known
+
+
+def threads_are_used() -> bool:
+    """Whether any alias stays in threads."""
+    known = _native.get("")
+    if known is None:
+        known = _native[""] = not all(map(is_native, settings.DATABASES))
     return known
 
 

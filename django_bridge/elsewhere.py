@@ -34,11 +34,13 @@ class Elsewhere:
 
     def __init__(self, alias: str) -> None:
         object.__setattr__(self, "_alias", alias)
-        object.__setattr__(self, "_wrapper", _in_thread(lambda: connections[alias]))
+        object.__setattr__(self, "_wrapper", _in_thread(_connected, alias))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "features":
+            return _Features(self._wrapper.features)
         if name not in _MAY_WAIT:
-            return _in_thread(getattr, self._wrapper, name)
+            return getattr(self._wrapper, name)
 
         def called(*args: Any, **kwargs: Any) -> Any:
             result = _in_thread(getattr(self._wrapper, name), *args, **kwargs)
@@ -50,6 +52,18 @@ class Elsewhere:
         setattr(self._wrapper, name, value)
 
 
+class _Features:
+    """The features of the server, of which some are asked for in the thread."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        if name in vars(self._real) or isinstance(getattr(type(self._real), name, None), _PLAIN):
+            return getattr(self._real, name)
+        return _in_thread(getattr, self._real, name)
+
+
 class _Cursor:
     """A cursor whose calls run in the thread."""
 
@@ -57,7 +71,7 @@ class _Cursor:
         self._real = real
 
     def __getattr__(self, name: str) -> Any:
-        value = _in_thread(getattr, self._real, name)
+        value = getattr(self._real, name)
         if isinstance(value, _PLAIN) or not callable(value):
             return value
 
@@ -74,8 +88,15 @@ class _Cursor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         _in_thread(self._real.__exit__, *error)
+
+
+def _connected(alias: str) -> Any:
+    wrapper = connections[alias]
+    wrapper.ensure_connection()
+    wrapper.get_database_version()  # from which what is asked of it later follows
+    return wrapper
 
 
 def _in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:

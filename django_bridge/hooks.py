@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import django
@@ -60,8 +61,7 @@ def install() -> None:
     lazy.install()
     _undo.append(lazy.uninstall)
     for hook in _hooks():
-        original = hook.place.__dict__[hook.name]
-        _undo.append(lambda hook=hook, original=original: setattr(hook.place, hook.name, original))
+        _undo.append(partial(setattr, hook.place, hook.name, vars(hook.place)[hook.name]))
         setattr(hook.place, hook.name, hook.replacement)
     scopes.enable(True)  # noqa: FBT003
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import FileResponse, HttpRequest, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
 
 from .scopes import Scope, entered, hidden, scope
@@ -38,10 +38,10 @@ class ScopeMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         return self._in_scope(request) if iscoroutinefunction(self) else self.get_response(request)
 
-    async def _in_scope(self, request: HttpRequest) -> HttpResponseBase:
+    async def _in_scope(self, request: HttpRequest) -> Any:
         async with scope() as place:
-            response: HttpResponseBase = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-        if isinstance(response, StreamingHttpResponse) and not (response.is_async or isinstance(response, FileResponse)):
+            response: Any = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
+        if _is_read_in_a_thread(response):
             response.streaming_content = _Body(response.streaming_content, place)
         return response
 
@@ -66,6 +66,11 @@ def outside_scope(view: V) -> V:
                 return view(*args, **kwargs)
 
     return cast("V", left_to_django)
+
+
+def _is_read_in_a_thread(response: Any) -> bool:
+    """Whether Django reads the body by ``sync_to_async``; a file is read so too, and asks no database."""
+    return response.streaming and not response.is_async and not isinstance(response, FileResponse)
 
 
 class _Body:

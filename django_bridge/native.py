@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -21,10 +21,13 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
+from django.db import router
+from django.db.models import Model
 
 from asyncdb.greenlets import await_, in_greenlet
 
-from .connections import remember
+from .connections import is_native, remember, threads_are_used
+from .ownership import has_sync_caller
 from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
 
 __all__ = ["asyncio_in_order", "await_in_greenlet", "in_order", "native", "run_django", "running_loop"]
@@ -35,7 +38,7 @@ log = logging.getLogger("django_bridge.native")
 
 
 async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs sync Django code on the event loop, without a thread: ``await run_django(form.save)``.
+    """Runs sync Django code on the event loop, without a thread, for instance ``await run_django(form.save)``.
 
     Its queries wait without blocking the loop, on the connection of the scope that is open, else of one for this call.
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
@@ -46,7 +49,7 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     """
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
-    if not enabled() or inherited() is OUTSIDE:
+    if not enabled() or is_djangos_affair():
         return await sync_to_async(function)(*args, **kwargs)
     work = _run(function, *args, **kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
@@ -62,11 +65,17 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        if inherited() is OUTSIDE:
+        if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
             return await threaded(*args, **kwargs)
         return await _run(function, *args, **kwargs)
 
     return call
+
+
+def is_djangos_affair() -> bool:
+    """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope."""
+    there = inherited()
+    return there is OUTSIDE or (there is None and has_sync_caller())
 
 
 async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -83,6 +92,17 @@ async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         finally:
             made.close()
             remember(made)
+
+
+def _stays_in_threads(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    """Whether a call is about an alias whose queries stay in threads, as far as can be told beforehand."""
+    owner = getattr(function, "__self__", None)
+    if owner is None:
+        owner = getattr(inspect.getclosurevars(function).nonlocals.get("self"), "queryset", None)
+    alias = options.get("using") or getattr(owner, "db", None)
+    if alias is None and isinstance(owner, Model):
+        alias = router.db_for_write(type(owner), instance=owner)
+    return alias is not None and not is_native(alias)
 
 
 def _is_safe(function: Callable[..., Any]) -> bool:
@@ -185,7 +205,7 @@ class _Watched:
                     longest = max(longest, time.perf_counter() - since)
                 try:
                     step = functools.partial(work.send, (yield awaited))
-                except BaseException as err:  # noqa: BLE001  (whatever it is, it belongs in the coroutine)
+                except BaseException as err:
                     step = functools.partial(work.throw, err)
         finally:
             limit = asyncio.get_running_loop().slow_callback_duration

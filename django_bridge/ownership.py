@@ -5,39 +5,49 @@ While a task waits so, what it waits for may act in its place; nothing else may.
 wait one and the same list (``task_context``), by which they are recognised.
 
 Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``,
-``AsyncToSync.main_wrap``). The way of the waits is told by ``cr_await`` and its kin (Python manual, ``inspect``).
+``AsyncToSync.main_wrap``, ``executors``). The way of the waits is told by ``cr_await`` and its kin (Python manual, ``inspect``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import AsyncToSync, SyncToAsync
 
-__all__ = ["Errand", "acts_for", "errand_of_this_thread", "runs_for", "waiter_for"]
+__all__ = ["Errand", "acts_for", "errand_of_this_thread", "has_sync_caller", "runs_for", "waiter_for"]
 
 Errand = list[Any]
 """One call of ``sync_to_async``, by asgiref's list of the tasks that its thread waits for."""
 
 _CALL = SyncToAsync.__call__.__code__
+_HANDLER = SyncToAsync.thread_handler.__code__
 _SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
 
 def errand_of_this_thread() -> Errand | None:
-    """The call of ``sync_to_async`` that this thread works on, or last worked on; None in any other thread."""
-    return getattr(SyncToAsync.threadlocal, "task_context", None)
+    """The call of ``sync_to_async`` that this thread works on; None in any other thread."""
+    errand: Errand | None = getattr(SyncToAsync.threadlocal, "task_context", None)
+    if errand is None:
+        return None
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not _HANDLER:
+        frame = frame.f_back
+    return errand if frame is not None else None  # asgiref leaves the list behind when it is done
+
+
+def has_sync_caller() -> bool:
+    """Whether sync code waits beneath this task by ``async_to_sync``, in whose thread ``sync_to_async`` works."""
+    return getattr(AsyncToSync.executors, "current", None) is not None
 
 
 def acts_for(owner: asyncio.Task[Any], task: asyncio.Task[Any] | None) -> bool:
     """Whether ``owner`` waits, through threads, for nothing but ``task``."""
-    for errand in _errands(owner):
-        if task in errand:
-            return True
-    return False
+    return any(task in errand for errand in _errands(owner))
 
 
 def runs_for(owner: asyncio.Task[Any], errand: Errand | None) -> bool:
@@ -83,7 +93,7 @@ def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
         elif isinstance(step, GeneratorType):
             frame, step = step.gi_frame, step.gi_yieldfrom
         else:
-            # An iterator of the interpreter's around one of them (``anext()``, ``__await__``), which has no name for it.
+            # An iterator of the interpreter's around one of them (``anext()``, ``__await__``), without a name for it.
             step = next((part for part in gc.get_referents(step) if isinstance(part, _SUSPENDED)), None)
             continue
         if frame is not None:

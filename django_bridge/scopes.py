@@ -18,10 +18,10 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError
@@ -32,7 +32,7 @@ from asyncdb.errors import NoEventLoop
 from asyncdb.greenlets import greenlet_spawn, in_greenlet
 
 from .errors import ScopeClosed, ScopeOwnedByTask
-from .ownership import Errand, acts_for, errand_of_this_thread, runs_for, waiter_for
+from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for, waiter_for
 
 __all__ = ["OUTSIDE", "Scope", "Seat", "hidden", "inherited", "on_the_loop", "scope", "scope_of_this_thread", "usable"]
 
@@ -204,7 +204,7 @@ class Scope:
         if task is not self.owner and task is not self._acting and not self.belongs_to(task):
             self.refuse(task)
 
-    def refuse(self, task: asyncio.Task[Any] | None) -> None:
+    def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
         """Raises the error that names both tasks and the remedy."""
         raise ScopeOwnedByTask(
             f"the connection belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
@@ -252,15 +252,7 @@ class Scope:
             )
         if self.closed or self.loop.is_closed():
             self._refuse_thread()
-        future = asyncio.run_coroutine_threadsafe(self._run_for_thread(errand, seat, function, args), self.loop)
-        while True:
-            try:
-                return future.result(_LOOK_AT_LOOP)
-            except TimeoutError:
-                if future.done():
-                    raise  # it is the statement's own
-                if self.loop.is_closed():
-                    self._refuse_thread()
+        return _from_thread(self.loop, self._run_for_thread(errand, seat, function, args))
 
     async def _run_for_thread(
         self, errand: Errand | None, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
@@ -277,7 +269,7 @@ class Scope:
             if not self._depth and not self.closed:
                 seat.settle()
 
-    def _refuse_thread(self) -> None:
+    def _refuse_thread(self) -> NoReturn:
         raise ScopeClosed(
             f"a thread asked for the connection of {task_name(self.owner)}, which does not wait for that thread (any "
             "more): its scope has ended, it was cancelled, or it went on; nothing was sent",
@@ -321,7 +313,8 @@ class Scope:
 class scope:  # noqa: N801  (a context manager, named as a noun)
     """``async with scope():`` the ORM's connections of this task, for consumers, background tasks and scripts.
 
-    Under ``ScopeMiddleware`` each request has one. Inside another scope of the same task it is that one. A connection
+    Under ``ScopeMiddleware`` each request has one. Beneath sync code that waits by ``async_to_sync`` (a command, a WSGI
+    view, a ``TestCase``) everything is left to Django, on the caller's own connection and in its transaction. Inside another scope of the same task it is that one. A connection
     is taken for each operation and given back after it, unless a transaction is open or a statement left something
     on its session: that one is kept to the end of the scope, and then closed.
 
@@ -341,7 +334,7 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
             return there
         self._made = made = Scope(task, asyncio.get_running_loop())
         if _enabled:
-            self._token = _current.set(made)
+            self._token = _current.set(OUTSIDE if has_sync_caller() else made)
         return made
 
     async def __aexit__(self, *_: object) -> None:
@@ -444,9 +437,22 @@ def scope_of_this_thread() -> Scope | None:
         return known[2]
     if there.loop.is_closed():
         return None
-    found = asyncio.run_coroutine_threadsafe(_scope_for(there, errand), there.loop).result()
+    found = _from_thread(there.loop, _scope_for(there, errand))
     _of_this_thread.known = (there, errand, found)
     return found
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Runs ``work`` on ``loop`` and blocks this thread until it is done, or the loop is closed."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    while True:
+        try:
+            return future.result(_LOOK_AT_LOOP)
+        except TimeoutError:
+            if future.done():
+                raise  # it is the statement's own
+            if loop.is_closed():
+                raise ScopeClosed("the event loop of this thread's scope was closed") from None
 
 
 async def _scope_for(there: Scope, errand: Errand) -> Scope:

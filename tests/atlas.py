@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from asyncdb.testing import DatabaseServer
+from tests.polling import until
 
 ATLAS = Path(__file__).resolve().parents[1] / "examples" / "atlas"
 
@@ -21,3 +29,34 @@ def _load_serving() -> Any:
 
 
 serving = _load_serving()
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The demo's site, and the database that is its own."""
+
+    site: Any
+    server: DatabaseServer
+    database: str
+
+    def connections(self) -> int:
+        """How many the server has from the site."""
+        return sum(connection.database == self.database for connection in self.server.connections())
+
+
+@contextmanager
+def atlas_on(server: DatabaseServer, folder: Path, **environment: str) -> Iterator[Atlas]:
+    """Yields the demo's site on a database of its own, migrated and loaded; nobody is connected yet."""
+    name = f"atlas_{os.getpid()}_{next(_numbers)}"
+    server.create_database(name)
+    try:
+        site = serving.Site(folder, url=server.url(name))
+        site.environment |= environment
+        site.manage("migrate", "--verbosity", "0", quiet=True)
+        site.manage("load_places", "--limit", "200", quiet=True)
+        atlas = Atlas(site, server, name)
+        until(lambda: not atlas.connections())
+        yield atlas
+    finally:
+        server.drop_database(name)

@@ -39,7 +39,9 @@ _LEAVES = re.compile(
     r"|dblink_connect|lo_open)\b|:=|\binto\s+@|\bpg_temp\b|\b(?:create|into)\b[^;]*\btemp(?:orary)?\b",
     re.IGNORECASE,
 )
-_PRAGMAS_THAT_READ = "foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check table_info table_xinfo"
+_PRAGMAS_THAT_READ = (
+    "foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check table_info table_xinfo"
+)
 _OF_THE_TRANSACTION = re.compile(
     r"[\s(]*(?:set\s+(?:local\b|constraints\b|transaction\b(?!\s+snapshot))|lock\s+table\b"
     rf"|pragma\s+(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",

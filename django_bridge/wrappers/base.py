@@ -88,7 +88,7 @@ class OnSeat(_Wrapper):
             yield cursor
 
     def init_connection_state(self) -> None:
-        """asyncdb has made the session."""
+        """Asyncdb has made the session."""
 
     def get_autocommit(self) -> bool:
         return self.autocommit

@@ -8,8 +8,8 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
-from ..scopes import Seat
 from ..conf import settings_of
+from ..scopes import Seat
 from .base import seated_class
 
 __all__ = ["has_driver", "wrapper_on"]

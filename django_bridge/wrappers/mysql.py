@@ -362,4 +362,3 @@ def _time(value: Any) -> Any:
     if not isinstance(value, datetime.timedelta):
         return value
     return (datetime.datetime.min + value).time()
-

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
-from psycopg.adapt import AdaptersMap
 from psycopg._typeinfo import TypesRegistry
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 

@@ -27,6 +27,12 @@ CALLS = (
     ("GET", "cities/{city}/", None),
     ("POST", "visits/", {"note": "make demo"}),
 )
+ALONE = (
+    ("/stock/async/cities.csv?limit=3", "async"),
+    ("/bridge/cities.csv?limit=3", "bridge"),
+    ("/live/?every=0.2&events=3", "async"),
+    ("/health/", "bridge"),
+)
 SHOWN = 60
 AGAIN = 5
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +49,7 @@ class Row:
     queries: str = ""
     first_ms: str = ""
     again_ms: str = ""
+    stock_ms: str = ""
 
     @property
     def endpoint(self) -> str:
@@ -54,10 +61,10 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The line as it is printed."""
-        return (self.request, self.kind, self.queries, self.first_ms, self.again_ms, self.came_back)
+        return (self.request, self.kind, self.queries, self.first_ms, self.again_ms, self.stock_ms, self.came_back)
 
 
-HEADS = ("request", "view", "queries", "first ms", "then ms", "what came back")
+HEADS = ("request", "view", "queries", "first ms", "then ms", "stock ms", "what came back")
 
 
 def main() -> int:
@@ -69,7 +76,8 @@ def main() -> int:
         with ExitStack() as stack:
             site = prepared_site(options, stack)
             server = stack.enter_context(site.serve(port=options.port))
-            rows = list(called_once(server))
+            with site.without_the_bridge().serve() as stock:
+                rows = list(called_once(server, stock))
             show(rows)
             if not all(row.ok for row in rows):
                 say("a call failed: see the table")
@@ -134,22 +142,25 @@ def private_server(family: str) -> Iterator[str]:
         yield server.url("atlas")
 
 
-def called_once(server: Server) -> Iterator[Row]:
-    """Calls each endpoint once; yields a row for each."""
+def called_once(server: Server, stock: Server) -> Iterator[Row]:
+    """Calls each endpoint once, and Django's own views on ``stock`` too; yields a row for each."""
     city = 2988507  # Paris
     for method, path, body in CALLS:
         for kind, prefix in KINDS.items():
             sent = {"city_id": city, **body} if body else None
-            yield row_of(server, method, prefix + path.format(city=city), kind, sent)
-    yield row_of(server, "GET", "/health/", "bridge", None)
+            beside = None if kind == "bridge" else stock
+            yield row_of(server, method, prefix + path.format(city=city), kind, sent, stock=beside)
+    for path, kind in ALONE:
+        yield row_of(server, "GET", path, kind)
 
 
-def row_of(server: Server, method: str, path: str, kind: str, body: Any) -> Row:
+def row_of(server: Server, method: str, path: str, kind: str, body: Any = None, *, stock: Server | None = None) -> Row:
     """Sends one request, and a few more of the same for the time that it takes once everything is warm."""
     request = f"{method} {path}"
     try:
         reply = server.call(method, path, body)
-        again = [server.call(method, path, body) for _ in range(AGAIN)] if method == "GET" else []
+        again = times(server, path) if method == "GET" else []
+        beside = times(stock, path) if method == "GET" else []
     except (OSError, HTTPException) as err:
         return Row(request, kind, ok=False, came_back=f"no answer: {type(err).__name__}")
     return Row(
@@ -159,14 +170,22 @@ def row_of(server: Server, method: str, path: str, kind: str, body: Any) -> Row:
         came_back=shortened(reply),
         queries="" if reply.queries is None else str(reply.queries),
         first_ms=f"{reply.total_ms:.1f}",
-        again_ms=f"{statistics.median(one.total_ms for one in again):.1f}" if again else "",
+        again_ms=f"{statistics.median(again):.1f}" if again else "",
+        stock_ms=f"{statistics.median(beside):.1f}" if beside else "",
     )
+
+
+def times(server: Server | None, path: str) -> list[float]:
+    """Returns the milliseconds of a few more requests, after one that warms up."""
+    return [server.call("GET", path).total_ms for _ in range(1 + AGAIN)][1:] if server else []
 
 
 def shortened(reply: Reply) -> str:
     """Returns the gist of an answer: names for a list, else the beginning of the JSON."""
     if reply.status not in (200, 201):
         return f"{reply.status} {reply.body[:SHOWN].decode(errors='replace')}"
+    if not reply.content_type.startswith("application/json"):
+        return reply.body.decode().splitlines()[-2 if reply.body.endswith(b"\n\n") else -1]
     data = reply.json()
     if isinstance(data, list):
         return ", ".join(described(item) for item in data)
@@ -193,14 +212,15 @@ def show(rows: Sequence[Row]) -> None:
         show_rich(rows)
     else:
         show_plain(rows)
-    say(f"first: on a server that has just started, connecting and compiling included; then: median of {AGAIN} more")
+    say(f"first: on a server that has just started, connecting and compiling included; then: median of {AGAIN} more;")
+    say("stock: that of the same view on Django without the bridge, in a process of its own")
 
 
 def show_plain(rows: Sequence[Row]) -> None:
     """Prints the table in plain columns."""
     lines = [HEADS, *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
-    align: list[Callable[[str, int], str]] = [str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust]
+    align: list[Callable[[str, int], str]] = [str.ljust, str.ljust, *[str.rjust] * 4, str.ljust]
     for line in lines:
         print("  ".join(place(cell, width) for place, cell, width in zip(align, line, widths, strict=True)).rstrip())
 
@@ -213,7 +233,7 @@ def show_rich(rows: Sequence[Row]) -> None:
 
     table = Table()
     for head in HEADS:
-        justify = "right" if head in ("queries", "first ms", "then ms") else "left"
+        justify = "right" if head.endswith((" ms", "queries")) else "left"
         table.add_column(head, justify=justify, no_wrap=head != HEADS[-1])
     for row in rows:
         # The view's column says which of the three it is: on a narrow terminal the endpoint's name must do.

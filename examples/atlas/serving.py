@@ -19,6 +19,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 READY_WITHIN = 60.0
+GRACE = 3
+"""Seconds that a request may go on after the end was asked for."""
 STOP_WITHIN = 15.0
 
 
@@ -31,6 +33,7 @@ class Reply:
     """What came back from one request, how many queries it took, and how long."""
 
     status: int
+    content_type: str
     body: bytes
     queries: int | None
     view_ms: float | None
@@ -73,6 +76,7 @@ class Server:
         )
         return Reply(
             response.status,
+            response.getheader("Content-Type", ""),
             content,
             int(queries) if queries else None,
             float(timing[1]) if timing else None,
@@ -81,10 +85,16 @@ class Server:
 
 
 class Site:
-    """The project on one database: ``url``, or a SQLite file in the folder ``data``."""
+    """The project on one database: ``url``, or a SQLite file in the folder ``data``.
 
-    def __init__(self, data: Path, *, url: str | None = None) -> None:
+    With ``stock`` it is Django without the bridge: what the comparisons compare with.
+    """
+
+    def __init__(self, data: Path, *, url: str | None = None, stock: bool = False) -> None:
+        self.data, self.url, self.stock = data, url, stock
         self.environment = {**os.environ, "ATLAS_DATA": str(data), "DJANGO_SETTINGS_MODULE": "atlas.settings"}
+        if stock:
+            self.environment |= {"DJANGO_SETTINGS_MODULE": "atlas.stock", "ASYNC_DB_MODE": "threads"}
         # The packages of this checkout, where they are not installed.
         paths = (os.environ.get("PYTHONPATH"), str(HERE.parent.parent))
         self.environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -92,6 +102,10 @@ class Site:
         if url:
             # In the environment and not among the arguments, which every user of the machine can read.
             self.environment["ATLAS_DATABASE_URL"] = url
+
+    def without_the_bridge(self) -> Site:
+        """Returns stock Django on the same database."""
+        return Site(self.data, url=self.url, stock=True)
 
     def manage(self, *arguments: str, quiet: bool = False) -> None:
         """Runs a management command.
@@ -122,6 +136,10 @@ class Site:
         command = [sys.executable, "-m", "uvicorn", "atlas.asgi:application", "--app-dir", str(HERE)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
         command += ["--log-level", "warning", "--no-access-log"]
+        # Somebody may watch /live/ all day.
+        command += ["--timeout-graceful-shutdown", str(GRACE)]
+        # A pool that is knocked at when the server starts would be one connection more than stock Django has.
+        command += ["--lifespan", "off"] if self.stock else []
         return subprocess.Popen(command, env=self.environment, start_new_session=True)
 
     @staticmethod

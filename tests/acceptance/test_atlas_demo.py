@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "atlas" / "demo.py"
-ENDPOINTS = 16
+ENDPOINTS = 19
+READS_OF_DJANGO = 8
 pytestmark = pytest.mark.acceptance
 
 
@@ -49,9 +50,11 @@ def test_once_calls_each_endpoint_and_ends_well(tmp_path, family):
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
     answered = re.findall(
-        r"^(?:GET|POST) /\S+ +(sync|async|bridge) +(\d+) +[\d.]+ +(?:[\d.]+ +)?\S", output, re.MULTILINE
+        r"^(?:GET|POST) /\S+ +(?:sync|async|bridge)(?: +\d+)?((?: +\d+\.\d)+) +\S", output, re.MULTILINE
     )
     assert len(answered) == ENDPOINTS, output
+    beside_stock = [figures for figures in answered if len(figures.split()) == 3]
+    assert len(beside_stock) == READS_OF_DJANGO, output
 
 
 def test_a_second_run_finds_the_cities_loaded(tmp_path):

@@ -5,11 +5,9 @@ After each of them the bridged endpoints answer every request. The stock ones ar
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from asyncdb.testing import MariaDBServer
 from tests.atlas import serving
 from tests.polling import until
+from tests.server_threads import watched_threads
 
 POOL_SIZE = 10
 REQUESTS, AT_ONCE = 200, 16
@@ -35,33 +34,17 @@ def server(mariadb: MariaDBServer) -> Iterator[MariaDBServer]:
 
 
 @pytest.fixture(scope="module")
-def site(server: MariaDBServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    prepared = serving.Site(tmp_path_factory.mktemp("atlas"), url=server.url("atlas"))
-    prepared.manage("migrate", "--verbosity", "0", quiet=True)
-    prepared.manage("load_places", "--limit", "200", quiet=True)
+def prepared(server: MariaDBServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    site = serving.Site(tmp_path_factory.mktemp("atlas"), url=server.url("atlas"))
+    site.manage("migrate", "--verbosity", "0", quiet=True)
+    site.manage("load_places", "--limit", "200", quiet=True)
+    return site
+
+
+@pytest.fixture(scope="module")
+def site(prepared: Any) -> Iterator[Any]:
     with prepared.serve() as running:
         yield running
-
-
-@contextmanager
-def most_threads(server: MariaDBServer) -> Iterator[Callable[[], int]]:
-    """Watches how many connections the server has from the site, all the time."""
-    most, over = [0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.02):
-            try:
-                most[0] = max(most[0], len(server.connections()))
-            except Exception:  # it is being restarted
-                over.wait(0.1)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield lambda: most[0]
-    finally:
-        over.set()
-        watcher.join()
 
 
 def statuses(site: Any, prefix: str) -> list[int | str]:
@@ -97,34 +80,36 @@ def restart(server: MariaDBServer) -> None:
 
 
 @pytest.mark.parametrize("fault", [idle, kill, restart])
-def test_gone_away_costs_a_bridged_endpoint_no_error(
-    server: MariaDBServer, site: Any, fault: Callable[[MariaDBServer], None], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("prefix", ["/bridge/", "/stock/", "/stock/async/"])
+def test_gone_away_costs_a_view_on_the_pool_no_error(
+    server: MariaDBServer, site: Any, prefix: str, fault: Callable[[MariaDBServer], None]
 ) -> None:
-    assert set(statuses(site, "/bridge/")) == {200}
+    """Django's own views too, as they are: the middleware is all that was added."""
+    assert set(statuses(site, prefix)) == {200}
     fault(server)
     before = counts(site)
-    with most_threads(server) as most:
-        outcomes = statuses(site, "/bridge/")
+    with watched_threads(server) as seen:
+        outcomes = statuses(site, prefix)
     after = counts(site)
     assert [outcome for outcome in outcomes if outcome != 200] == []
+    assert after["checkouts"] - before["checkouts"] >= REQUESTS
     assert after["pings"] - before["pings"] <= after["checkouts"] - before["checkouts"]
-    assert most() <= POOL_SIZE
-    report_stock(server, site, fault, capsys)
+    assert seen.most <= POOL_SIZE
 
 
-def report_stock(
-    server: MariaDBServer, site: Any, fault: Callable[[MariaDBServer], None], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fault", [idle, kill, restart])
+def test_what_gone_away_costs_stock_django_is_reported(
+    server: MariaDBServer, prepared: Any, fault: Callable[[MariaDBServer], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the endpoints as teams have them today make of the same; reported, not asserted."""
-    statuses(site, "/stock/async/")
-    fault(server) if fault is not kill else server.kill_connections(database="atlas")
-    with most_threads(server) as most:
-        outcomes = statuses(site, "/stock/async/")
+    with prepared.without_the_bridge().serve() as stock:
+        statuses(stock, "/stock/async/")
+        fault(server) if fault is not kill else server.kill_connections(database="atlas")
+        with watched_threads(server) as seen:
+            outcomes = statuses(stock, "/stock/async/")
     failed = sum(outcome != 200 for outcome in outcomes)
     with capsys.disabled():
-        print(
-            f"\nstock endpoints after {fault.__name__}: {failed} of {REQUESTS} failed, {most()} server threads at once"
-        )
+        print(f"\nstock after {fault.__name__}: {failed} of {REQUESTS} failed, {seen.most} server threads at once")
 
 
 def test_gone_away_is_what_a_pool_without_liveness_says(server: MariaDBServer) -> None:

@@ -1,7 +1,7 @@
 """Settings of the atlas demo: an ordinary Django project with the bridge beside it.
 
 Environment: ``ATLAS_DATABASE_URL`` (absent: a SQLite file), ``ATLAS_DATA`` (the folder of that file and of the
-secret key), ``ATLAS_SECRET_KEY``, ``ATLAS_ALLOWED_HOSTS`` (comma-separated), ``ATLAS_DEBUG=1``.
+secret key), ``ATLAS_SECRET_KEY``, ``ATLAS_ALLOWED_HOSTS`` (comma-separated), ``ATLAS_POOL_SIZE``, ``ATLAS_DEBUG=1``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # The first one, so that sessions, users and every view below share the pool.
+    "django_bridge.middleware.ScopeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -86,7 +88,8 @@ del DATABASE_URL  # it may hold a password, and a debug page would not know to h
 # require_at_startup (True: the server does not start while the database is unreachable).
 ASYNC_DB = {
     "default": {
-        "pool_size": 10,  # connections for each process; a burst beyond them waits in line
+        # Connections for each process; a burst beyond them waits in line.
+        "pool_size": int(os.environ.get("ATLAS_POOL_SIZE", "10")),
     },
 }
 

@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from places import bridge, stock, stock_async
 from places.health import health
+from places.live import live
 
 ROUTES = (
     ("search/", "search"),
@@ -16,6 +17,7 @@ ROUTES = (
     ("countries/", "countries"),
     ("cities/<int:pk>/", "city"),
     ("visits/", "record_visit"),
+    ("cities.csv", "cities_csv"),
 )
 
 
@@ -27,7 +29,7 @@ def routes_of(views: object) -> list[URLPattern]:
 def index(_request: HttpRequest) -> JsonResponse:
     """Lists what can be asked."""
     routes = [f"/{kind}/{route}" for kind in ("stock", "stock/async", "bridge") for route, _ in ROUTES]
-    return JsonResponse({"endpoints": [*routes, "/health/", "/admin/"]})
+    return JsonResponse({"endpoints": [*routes, "/live/", "/health/", "/admin/"]})
 
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -35,6 +37,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("stock/async/", include((routes_of(stock_async), "stock_async"))),
     path("stock/", include((routes_of(stock), "stock"))),
     path("bridge/", include((routes_of(bridge), "bridge"))),
+    path("live/", live),
     path("health/", health),
     path("admin/", admin.site.urls),
     # A demo has no web server in front that would serve the admin's style sheets.

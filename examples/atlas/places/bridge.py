@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 
 from asyncdb import Session
-from django_bridge import atomic, session, with_session
+from django_bridge import atomic, database, session, with_session
 
 from . import geo
-from .inputs import MAX_ID, Countries, Nearest, NotFound, Search, answer, answers_errors, new_visit
+from .export import ROWS_AT_ONCE, csv_answer, csv_lines_async
+from .inputs import MAX_ID, Countries, Export, Nearest, NotFound, Search, answer, answers_errors, new_visit
 from .schemas import CityDetailOut, CityOut, CountryOut, NearbyCityOut, RecordedVisitOut, VisitedCityOut, VisitOut
 from .tables import alternative_name, country, time_zone, visit
 from .tables import city as city_table
@@ -134,6 +135,15 @@ async def record_visit(request: HttpRequest) -> JsonResponse:
         city_now = await db.fetch_one(visited, into=VisitedCityOut)
     recorded = RecordedVisitOut(visit=VisitOut.model_validate({"id": pk, **values}), city=city_now)
     return answer(recorded.model_dump(), status=201)
+
+
+@require_GET
+@answers_errors
+async def cities_csv(request: HttpRequest) -> StreamingHttpResponse:
+    """Cities as a file."""
+    asked = Export.of(request)
+    found = select(*CITY_COLUMNS).order_by(city_table.c.population.desc(), city_table.c.id).limit(asked.limit)
+    return csv_answer(csv_lines_async(database().stream(found, batch=ROWS_AT_ONCE)))
 
 
 def is_within(box: geo.Box) -> ColumnElement[bool]:

@@ -113,6 +113,34 @@ class Countries:
         return cls(continent, integer(request, "limit", default=20, low=1, high=300))
 
 
+@dataclass(frozen=True)
+class Export:
+    """``?limit=1000``: the largest cities; all of them if nothing is asked."""
+
+    limit: int
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Self:
+        """Reads the query string."""
+        return cls(integer(request, "limit", default=1_000_000, low=1, high=1_000_000))
+
+
+@dataclass(frozen=True)
+class Live:
+    """``?every=0.5&events=10``: so many events, so many seconds apart."""
+
+    every: float
+    events: int
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Self:
+        """Reads the query string."""
+        return cls(
+            number(request, "every", default=1.0, low=0.01, high=3600),
+            integer(request, "events", default=86_400, low=1, high=86_400),
+        )
+
+
 def new_visit(request: HttpRequest) -> NewVisit:
     """Reads the body of a POST: ``{"city_id": 2988507, "note": "in spring"}``."""
     try:
@@ -130,11 +158,11 @@ def integer(request: HttpRequest, name: str, *, default: int, low: int, high: in
     return int(text)
 
 
-def number(request: HttpRequest, name: str, *, low: float, high: float) -> float:
-    """Reads a number from the query string; it must be given."""
+def number(request: HttpRequest, name: str, *, default: float = float("nan"), low: float, high: float) -> float:
+    """Reads a number from the query string; without a default it must be given."""
     try:
-        value = float(request.GET[name])
-    except (KeyError, ValueError):
+        value = float(request.GET.get(name, default))
+    except ValueError:
         value = float("nan")
     if not low <= value <= high:
         raise BadInput(f"{name}: a number from {low:g} to {high:g}")

@@ -7,13 +7,14 @@ greenlets. BEGIN, COMMIT and their kin are not counted: Django sends most of the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import Any
 
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
@@ -48,7 +49,7 @@ def _count_django(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
 
 @receiver(connection_created)
 def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    # Django has a connection object for each thread, so the hook goes in where and when one connects.
+    # Stock Django has a connection object for each thread, so the hook goes in where and when one connects.
     if _count_django not in connection.execute_wrappers:
         connection.execute_wrappers.append(_count_django)
 
@@ -63,14 +64,19 @@ def metered() -> Iterator[Callable[[HttpResponse], HttpResponse]]:
     """Counts and times the block; yields the function that writes the headers."""
     tally, began = Tally(), perf_counter()
     token = _tally.set(tally)
+    # In a scope this is the request's own connection, in its threads too.
+    hooked = _count_django in connection.execute_wrappers
 
     def stamp(response: HttpResponse) -> HttpResponse:
+        if response.streaming:  # it has hardly begun: nothing is known yet
+            return response
         response["X-Queries"] = str(tally.queries)
         response["Server-Timing"] = f"view;dur={(perf_counter() - began) * 1000:.2f}"
         return response
 
     try:
-        yield stamp
+        with nullcontext() if hooked else connection.execute_wrapper(_count_django):
+            yield stamp
     finally:
         _tally.reset(token)
 

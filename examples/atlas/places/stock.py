@@ -9,12 +9,13 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
 from . import geo
-from .inputs import MAX_ID, Countries, Nearest, NotFound, Search, answer, answers_errors, new_visit
+from .export import ROWS_AT_ONCE, csv_answer, csv_lines
+from .inputs import MAX_ID, Countries, Export, Nearest, NotFound, Search, answer, answers_errors, new_visit
 from .models import City, Country, Visit
 from .schemas import NewVisit, RecordedVisitOut
 
@@ -65,6 +66,14 @@ def record_visit(request: HttpRequest) -> JsonResponse:
     return answer(store_visit(new_visit(request)), status=201)
 
 
+@require_GET
+@answers_errors
+def cities_csv(request: HttpRequest) -> StreamingHttpResponse:
+    """Cities as a file."""
+    found = cities_by_size(Export.of(request)).iterator(chunk_size=ROWS_AT_ONCE)
+    return csv_answer(csv_lines(city_row(city).values() for city in found))
+
+
 def store_visit(asked: NewVisit) -> dict[str, Any]:
     """Writes one visit in a transaction of its own."""
     with transaction.atomic():
@@ -87,6 +96,11 @@ def cities_named(asked: Search) -> QuerySet[City]:
     """The cities of a search, the largest first."""
     found = City.objects.filter(search_name__prefix=asked.prefix).only(*CITY_COLUMNS)
     return found.order_by("-population", "id")[: asked.limit]
+
+
+def cities_by_size(asked: Export) -> QuerySet[City]:
+    """The cities of an export, the largest first."""
+    return City.objects.only(*CITY_COLUMNS).order_by("-population", "id")[: asked.limit]
 
 
 def cities_within(asked: Nearest, radius_km: float) -> QuerySet[City]:

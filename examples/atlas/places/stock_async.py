@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
 from . import geo
-from .inputs import Countries, Nearest, NotFound, Search, answer, answers_errors, new_visit
+from .export import ROWS_AT_ONCE, csv_answer, csv_lines_async
+from .inputs import Countries, Export, Nearest, NotFound, Search, answer, answers_errors, new_visit
 from .stock import (
     by_distance,
+    cities_by_size,
     cities_named,
     cities_within,
     city_detail_row,
@@ -65,3 +67,12 @@ async def city(_request: HttpRequest, pk: int) -> JsonResponse:
 async def record_visit(request: HttpRequest) -> JsonResponse:
     """Records a visit and counts it, both or neither: Django has no transaction for async code, so in a thread."""
     return answer(await sync_to_async(store_visit)(new_visit(request)), status=201)
+
+
+@require_GET
+@answers_errors
+async def cities_csv(request: HttpRequest) -> StreamingHttpResponse:
+    """Cities as a file."""
+    # Not values_list(): Django 5.2 and 6.1 run its query on the loop, and refuse it there.
+    found = cities_by_size(Export.of(request)).aiterator(chunk_size=ROWS_AT_ONCE)
+    return csv_answer(csv_lines_async(city_row(city).values() async for city in found))

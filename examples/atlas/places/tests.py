@@ -133,9 +133,11 @@ class Pages(TestCase):
         self.client.post("/admin/places/visit/add/", {"city": 1850147, "note": "by the admin"})
         self.assertEqual(Visit.objects.get().city.name, "Tokyo")
 
-    def test_a_sync_stack_counts_queries_too(self) -> None:
+    def test_a_sync_stack_finds_what_the_test_has_written_and_counts_queries_too(self) -> None:
         for kind in ("stock", "stock/async"):
-            self.assertEqual(self.client.get(f"/{kind}/search/?q=to").headers["X-Queries"], "1", kind)
+            reply = self.client.get(f"/{kind}/search/?q=to")
+            self.assertEqual(reply.headers["X-Queries"], "1", kind)
+            self.assertEqual(reply.json()[0]["name"], "Tokyo", kind)
 
     def test_a_city_saved_by_hand_can_be_found(self) -> None:
         city = City.objects.get(pk=1850147)
