@@ -17,17 +17,11 @@ around: dict[str, Callable[..., Any]] = {}
 """What a test puts in the place of the sync-only middleware and of the async one."""
 
 
-class Urls:
-    urlpatterns: list[Any]
-
-
 def site(*, project: Callable[..., None], middleware: list[str], **named: Callable[..., Any]) -> None:
     """``site(project=project, middleware=[…], view=view)``: the view is reached at ``/view``."""
 
-    class Ours(Urls):
-        urlpatterns = [path(name, view) for name, view in named.items()]
-
-    project(ROOT_URLCONF=Ours, MIDDLEWARE=middleware, ALLOWED_HOSTS=["*"], DEBUG=False)
+    urls = type("Urls", (), {"urlpatterns": [path(name, view) for name, view in named.items()]})
+    project(ROOT_URLCONF=urls, MIDDLEWARE=middleware, ALLOWED_HOSTS=["*"], DEBUG=False)
 
 
 class SyncOnly:
