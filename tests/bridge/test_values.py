@@ -161,8 +161,10 @@ async def test_values_lists_and_expressions_are_equal(shop: Any, stored: Any) ->
             list(several.values_list("pk", "decimal", "time", "duration", "uuid", "moment").order_by("pk")),
             several.aggregate(Sum("decimal"), Avg("big"), Max("moment"), Min("time"), Count("pk")),
             list(several.dates("date", "year")),
-            list(several.filter(moment__gt=datetime(1971, 1, 1, tzinfo=UTC)).datetimes("moment", "hour")),
-            list(several.annotate(day=TruncDay("moment"), twice=F("decimal") * 2).values_list("day", "twice")),
+            list(several.filter(moment__gt=datetime(1971, 1, 1, tzinfo=UTC)).datetimes("moment", "hour", tzinfo=UTC)),
+            list(
+                several.annotate(day=TruncDay("moment", tzinfo=UTC), twice=F("decimal") * 2).values_list("day", "twice")
+            ),
             list(stored.filter(json__has_key="ä").values_list("json", flat=True)),
             list(stored.filter(json__big=2**53).values_list("json__ä__0", flat=True)),
             sorted(map(str, stored.values_list("address", flat=True))),
