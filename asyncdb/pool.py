@@ -1,7 +1,7 @@
 """The pool: SQLAlchemy's ``AsyncAdaptedQueuePool`` with liveness, lifetimes, a bounded line and statistics.
 
 It has no listeners of its own. Read in SQLAlchemy 2.1.9: ``pool/impl.py`` (``QueuePool._do_get``,
-``_do_return_conn``, ``_inc_overflow``, ``_dec_overflow``) and ``pool/base.py`` (``_ConnectionRecord``,
+``_do_return_conn``, ``_inc_overflow``, ``_dec_overflow``) and ``pool/base.py`` (``_ConnectionRecord.checkout``,
 ``Pool._invalidate_time``).
 """
 
@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import queue as sqla_queue
 
+from .checkout import Checkout
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
@@ -145,6 +146,21 @@ class Pool(AsyncAdaptedQueuePool):
 
     # -- checkout ------------------------------------------------------------------------------------------------
 
+    def checkout(self) -> Any:
+        """Takes a connection for one who gives it back clean by ``close()``, else calls ``invalidate()``. In a greenlet.
+
+        - **errors**: those of ``connect()``.
+        """
+        if self.dispatch.checkout or self.dispatch.reset or self.dispatch.checkin:
+            return self.connect()
+        record: Any = self._do_get()
+        try:
+            record.get_connection()
+        except BaseException as err:
+            record._checkin_failed(err, _fairy_was_created=False)
+            raise
+        return Checkout(record, self._do_return_conn)
+
     def _do_get(self) -> ConnectionPoolEntry:
         record = self._take()
         try:
@@ -246,13 +262,14 @@ class Pool(AsyncAdaptedQueuePool):
         elif now >= record.info[_EXPIRES]:
             self.counts.recycled += 1
             record.invalidate(soft=True)
-        elif look is Liveness.SUSPECT or self._ping_is_due(record, now):
+        elif look is Liveness.SUSPECT or (
+            now - record.info[_IDLE_SINCE] >= self.config.ping_after and self._ping_is_due(record)
+        ):
             self._ping(record, connection)
 
-    def _ping_is_due(self, record: Any, now: float) -> bool:
-        if not self.config.pool_pre_ping or self._invalidate_time > record.starttime:
-            return False
-        return bool(now - record.info[_IDLE_SINCE] >= self.config.ping_after) and not record.fresh
+    def _ping_is_due(self, record: Any) -> bool:
+        """Whether a connection that was idle for long is pinged: not where SQLAlchemy replaces it anyway."""
+        return self.config.pool_pre_ping and self._invalidate_time <= record.starttime and not record.fresh
 
     def _ping(self, record: ConnectionPoolEntry, connection: PhysicalConnection) -> None:
         self.counts.pings += 1
@@ -272,7 +289,9 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._holders.pop(record, None)
-        self._drop_if_unclean(record)
+        connection: Any = record.dbapi_connection
+        if connection is not None and not connection.nothing_to_end:
+            self._drop_unclean(record, connection)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):
             record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
@@ -285,16 +304,15 @@ class Pool(AsyncAdaptedQueuePool):
             self._dec_overflow()
             _close(record)
             self._pool.wake_one()
-        self._returned.set()
+        if self.closed:
+            self._returned.set()  # for ``drain``
 
-    def _drop_if_unclean(self, record: ConnectionPoolEntry) -> None:
+    def _drop_unclean(self, record: ConnectionPoolEntry, connection: Any) -> None:
         """No connection with an open transaction, or in a state that is not known, comes back, whatever went wrong."""
-        connection: Any = record.dbapi_connection
-        if connection is not None and not connection.nothing_to_end:
-            if connection.doom is None:
-                log.warning("%r: a connection came back with a transaction open, and is dropped", self.config.alias)
-                connection.doom = "it came back with a transaction open"
-            record.invalidate()
+        if connection.doom is None:
+            log.warning("%r: a connection came back with a transaction open, and is dropped", self.config.alias)
+            connection.doom = "it came back with a transaction open"
+        record.invalidate()
 
     # -- closing -------------------------------------------------------------------------------------------------
 

@@ -58,9 +58,9 @@ class WaitingLine(sqla_queue.QueueCommon[Any]):
         return self.get(block=False)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
-        if self._hand_over(item):
+        if self._waiters and self._hand_over(item):
             return
-        if self.full():
+        if len(self._idle) >= self.maxsize > 0:
             raise sqla_queue.Full
         if getattr(item, "dbapi_connection", item) is None:
             self._idle.appendleft(item)  # a place without a connection: taken when no connection is idle

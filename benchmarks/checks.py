@@ -25,7 +25,8 @@ async def check_same_results(engine: AsyncEngine, paths: Sequence[Path], workloa
     """
     expected: list[Any] = []
     for path in paths:
-        found = await _results(engine, path, workload)
+        with path.in_place():
+            found = await _results(engine, path, workload)
         expected = expected or found
         for number, (theirs, its) in enumerate(zip(expected, found, strict=True)):
             if theirs != its:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import itertools
 import time
@@ -54,8 +53,9 @@ async def measure(workload: Workload, paths: Sequence[Path], connects: Connects,
     measured = {}
     fewest = 2 * effort.tasks
     for path in paths:
-        await _slice(path, workload, numbers, fewest, effort.tasks)  # compiles statements, fills caches
-        cpu, _ = await _slice(path, workload, numbers, fewest, effort.tasks)
+        with path.in_place():
+            await _slice(path, workload, numbers, fewest, effort.tasks)  # compiles statements, fills caches
+            cpu, _ = await _slice(path, workload, numbers, fewest, effort.tasks)
         requests = max(fewest, round(effort.slice_seconds / (cpu / fewest)))
         measured[path.name] = Measured(path.name, workload.name, requests)
     gc.collect()
@@ -67,10 +67,11 @@ async def measure(workload: Workload, paths: Sequence[Path], connects: Connects,
                 result = measured[path.name]
                 gc.collect()
                 # The interpreter specialises code for the types that it meets, and has just met another path's.
-                await _slice(path, workload, numbers, effort.tasks, effort.tasks)
-                await connects.since_last()
-                cpu, wall = await _slice(path, workload, numbers, result.requests, effort.tasks)
-                opened = await connects.since_last()
+                with path.in_place():
+                    await _slice(path, workload, numbers, effort.tasks, effort.tasks)
+                    await connects.since_last()
+                    cpu, wall = await _slice(path, workload, numbers, result.requests, effort.tasks)
+                    opened = await connects.since_last()
                 if opened and not path.connects_by_design:
                     raise PeerConnected(
                         f"{workload.name}: {path.name} opened {opened} connections while it was measured"
@@ -87,15 +88,7 @@ async def _slice(
     path: Path, workload: Workload, numbers: itertools.count[int], requests: int, tasks: int
 ) -> tuple[float, float]:
     """CPU and wall seconds of ``requests`` requests, ``tasks`` at a time."""
-    request = getattr(path, workload.method)
     arguments = iter([workload.arguments(next(numbers)) for _ in range(requests)])
-
-    async def work() -> None:
-        for each in arguments:
-            await request(*each)
-
     cpu, wall = time.process_time(), time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(tasks):
-            group.create_task(work())
+    await path.serve(workload.method, arguments, tasks)
     return time.process_time() - cpu, time.perf_counter() - wall

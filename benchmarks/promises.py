@@ -5,30 +5,50 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from .harness import Measured
 
 
 @dataclass(frozen=True)
 class Promise:
-    """That ``ours`` costs no more CPU than ``rival``, in every workload that both have."""
+    """That ``ours`` costs at most ``most`` times what ``rival`` costs, in every workload of ``only`` that both have."""
 
     text: str
     ours: str
     rival: str
+    most: float = 1.0
+    of: Literal["cpu_us", "wall_us"] = "cpu_us"
+    only: frozenset[str] | None = None
+    """None: all workloads."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     text: str
     ratios: Mapping[str, tuple[float, float, float]]
-    """Of CPU, by workload: ours by the rival's in the same round; median, lower and upper quartile."""
+    """By workload: ours by the rival's in the same round; median, lower and upper quartile."""
     met: bool
 
 
 PROMISES = (
     Promise("a session on our pool costs no more CPU than a stock AsyncSession", "our-session", "session"),
     Promise("... nor than one without pre-ping", "our-session", "session-no-ping"),
+    Promise(
+        "native aget serves at least 4 times as many requests as stock aget: at most 0.25 of its wall time",
+        "django-native",
+        "django",
+        most=0.25,
+        of="wall_us",
+        only=frozenset({"W1"}),
+    ),
+    Promise(
+        "... at no more than 1.25 times the CPU of Django's sync get() on a connection that stays open",
+        "django-native",
+        "django-sync",
+        most=1.25,
+        only=frozenset({"W1"}),
+    ),
 )
 
 
@@ -38,13 +58,14 @@ def judge(promise: Promise, measured: list[Measured]) -> Verdict | None:
     ratios = {}
     for (workload, path), ours in found.items():
         rival = found.get((workload, promise.rival))
-        if path == promise.ours and rival is not None:
-            ratios[workload] = ratio(ours, rival)
-    return Verdict(promise.text, ratios, all(median <= 1 for median, _, _ in ratios.values())) if ratios else None
+        if path == promise.ours and rival is not None and (promise.only is None or workload in promise.only):
+            ratios[workload] = ratio(ours, rival, promise.of)
+    met = all(median <= promise.most for median, _, _ in ratios.values())
+    return Verdict(promise.text, ratios, met) if ratios else None
 
 
-def ratio(of: Measured, to: Measured) -> tuple[float, float, float]:
-    """CPU by CPU of the same round: median, lower and upper quartile."""
-    pairs = [one / other for one, other in zip(of.cpu_us, to.cpu_us, strict=True)]
+def ratio(of: Measured, to: Measured, what: Literal["cpu_us", "wall_us"] = "cpu_us") -> tuple[float, float, float]:
+    """CPU by CPU, or wall by wall, of the same round: median, lower and upper quartile."""
+    pairs = [one / other for one, other in zip(getattr(of, what), getattr(to, what), strict=True)]
     lower, median, upper = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else pairs * 3
     return median, lower, upper

@@ -23,11 +23,12 @@ async def count_trips(path: type[Path], workloads: list[Workload], place: Place)
         try:
             for workload in workloads:
                 request = getattr(subject, workload.method)
-                for number in range(_WARM_UP):
-                    await request(*workload.arguments(number))
-                proxy.reset()
-                for number in range(_REQUESTS):
-                    await request(*workload.arguments(number))
+                with subject.in_place():
+                    for number in range(_WARM_UP):
+                        await request(*workload.arguments(number))
+                    proxy.reset()
+                    for number in range(_REQUESTS):
+                        await request(*workload.arguments(number))
                 trips[workload.name] = proxy.round_trips / _REQUESTS
         finally:
             await subject.close()

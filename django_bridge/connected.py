@@ -50,6 +50,7 @@ def announce(alias: str, dbapi_connection: Any) -> None:
     if wrapper.in_atomic_block or not wrapper.autocommit or not dbapi_connection.nothing_to_end:
         reason = f"database {alias!r}: a connection_created receiver left a transaction open"
         raise ConnectFailed(reason, TransactionManagementError("a transaction was left open"))
+    dbapi_connection.execute_wrappers = list(wrapper.execute_wrappers)
     wrapper.unseated()
 
 

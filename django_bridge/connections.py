@@ -16,16 +16,17 @@ from django.db import connections
 from asyncdb import Database
 from asyncdb.greenlets import in_greenlet
 
-from .conf import bridge_for
+from .conf import bridge_for, settings_of
 from .elsewhere import Elsewhere
 from .scopes import Scope, Seat, inherited, on_the_loop, scope_of_this_thread
-from .wrappers.base import OnSeat, learn, share_view, teach
+from .wrappers.base import OnSeat, forget_facts, share_view
 from .wrappers.families import has_driver, wrapper_on
 
-__all__ = ["forget", "install", "is_native", "remember", "threads_are_used"]
+__all__ = ["forget", "install", "is_native", "threads_are_used"]
 
-_facts: dict[str, dict[str, dict[str, Any]]] = {}
-"""What the wrappers of each alias have learned of the server."""
+_spare: dict[str, list[Any]] = {}
+"""Wrappers that no scope has: to make one costs as much as a checkout, and leaves a cycle to the collector."""
+_MOST_SPARE = 64
 _native: dict[str, bool] = {}
 _handler: Any = connections
 
@@ -89,7 +90,8 @@ def threads_are_used() -> bool:
 def forget() -> None:
     """Forgets what was learned of settings and servers, for settings that have changed."""
     _native.clear()
-    _facts.clear()
+    forget_facts()
+    _spare.clear()
 
 
 def _for_a_thread(wrapper: Any) -> Any:
@@ -110,9 +112,12 @@ def _scope_here() -> Scope | None:
 
 def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     seat = Seat(there, alias, database)
-    wrapper = wrapper_on(seat)
-    if facts := _facts.get(alias):
-        teach(wrapper, facts)
+    if spare := _spare.get(alias):
+        wrapper = spare.pop()
+        seat.succeed(wrapper.seat)
+        wrapper.take_seat(seat)
+    else:
+        wrapper = wrapper_on(seat)
     if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
         share_view(wrapper, other)
     there.seats[alias] = seat
@@ -120,8 +125,12 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     return wrapper
 
 
-def remember(there: Scope) -> None:
-    """Keeps what the wrappers of a scope have learned, for those to come."""
-    for alias, wrapper in there.wrappers.items():
-        if alias not in _facts and isinstance(wrapper, OnSeat):
-            _facts[alias] = learn(wrapper)
+def spare_wrappers(ended: Scope) -> None:
+    """Keeps for those to come the wrappers of a scope on which nothing is left."""
+    for alias, wrapper in ended.wrappers.items():
+        if isinstance(wrapper, OnSeat) and ended.view_of is None and wrapper.at_rest:
+            spare = _spare.setdefault(alias, [])
+            if len(spare) < _MOST_SPARE and wrapper.settings_dict is settings_of(alias):
+                spare.append(wrapper)
+    ended.wrappers.clear()
+    ended.seats.clear()

@@ -19,7 +19,7 @@ from django.apps import apps
 from . import lazy, scopes
 from ._foundation import SUPPORTED_DJANGO
 from .conf import process_mode
-from .native import asyncio_in_order, await_in_greenlet, in_order, native, running_loop
+from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step, running_loop
 
 __all__ = ["install", "uninstall"]
 
@@ -81,6 +81,8 @@ def _hooks() -> Iterator[_Hook]:
                 yield _Hook(module, "sync_to_async", native)
     yield _Hook(importlib.import_module("django.utils.asyncio"), "get_running_loop", running_loop)
     yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
+    iterable = importlib.import_module("django.db.models.query").BaseIterable
+    yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")
     if hasattr(dispatcher, "_run_parallel"):
         yield _Hook(dispatcher, "_run_parallel", in_order(dispatcher._run_parallel))

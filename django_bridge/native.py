@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, sync_to_async
@@ -22,23 +22,33 @@ from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
 from django.db import router
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from asyncdb.greenlets import await_, in_greenlet
 
-from .connections import is_native, remember, threads_are_used
+from .connections import is_native, spare_wrappers, threads_are_used
 from .ownership import has_sync_caller
-from .scopes import OUTSIDE, Scope, enabled, entered, inherited, on_the_loop, usable
+from .scopes import OUTSIDE, Scope, enabled, enter, inherited, leave, on_the_loop, usable
 
-__all__ = ["asyncio_in_order", "await_in_greenlet", "in_order", "native", "run_django", "running_loop"]
+__all__ = [
+    "asyncio_in_order",
+    "await_in_greenlet",
+    "in_order",
+    "native",
+    "rows_from_the_first_step",
+    "run_django",
+    "running_loop",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.native")
 
+_Generate = Callable[[Any], AsyncGenerator[Any, None]]
+
 
 async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs sync Django code on the event loop, without a thread, for instance ``await run_django(form.save)``.
+    """Runs sync Django code on the event loop, without a thread: a form's ``save``, a service, ``call_command``.
 
     Its queries wait without blocking the loop, on the connection of the scope that is open, else of one for this call.
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
@@ -51,7 +61,7 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
     if not enabled() or is_djangos_affair():
         return await sync_to_async(function)(*args, **kwargs)
-    work = _run(function, *args, **kwargs)
+    work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
 
 
@@ -59,17 +69,9 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     """Stands in for ``sync_to_async``: the function runs in a greenlet on the loop where that is safe."""
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
-    threaded = sync_to_async(function, thread_sensitive=thread_sensitive, **options)
-    if not thread_sensitive or options or not _is_safe(function):
-        return threaded
-
-    @functools.wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
-            return await threaded(*args, **kwargs)
-        return await _run(function, *args, **kwargs)
-
-    return call
+    if thread_sensitive and not options and _is_safe(function):
+        return functools.partial(_run_or_leave, function)
+    return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
 def is_djangos_affair() -> bool:
@@ -78,20 +80,26 @@ def is_djangos_affair() -> bool:
     return there is OUTSIDE or (there is None and has_sync_caller())
 
 
-async def _run(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    there = usable()
-    if there is not None:
-        return await there.run(function, *args, **kwargs)
+async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
+        return await sync_to_async(function)(*args, **kwargs)
+    return await _run(function, args, kwargs)
+
+
+async def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
+    there = inherited()
+    if there is not None and (here := usable()) is not None:
+        return await here.run(function, args, kwargs)
     made = Scope(asyncio.current_task(), asyncio.get_running_loop(), brief=True)
-    parent = inherited()
-    if isinstance(parent, Scope):
-        made.view_of = parent
-    with entered(made):
-        try:
-            return await made.run(function, *args, **kwargs)
-        finally:
-            made.close()
-            remember(made)
+    if isinstance(there, Scope):
+        made.view_of = there
+    token = enter(made)
+    try:
+        return await made.run(function, args, kwargs)
+    finally:
+        made.close()
+        spare_wrappers(made)
+        leave(token)
 
 
 def _stays_in_threads(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
@@ -112,6 +120,8 @@ def _is_safe(function: Callable[..., Any]) -> bool:
     stays in its thread; so do the receivers of a request's start and end, which look after that thread.
     """
     owner = getattr(function, "__self__", None)
+    if isinstance(owner, QuerySet):
+        return True
     if isinstance(owner, BaseCache):
         return isinstance(owner, DatabaseCache)
     if isinstance(owner, SessionBase):
@@ -133,9 +143,10 @@ def _in_our_greenlet() -> bool:
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
-    if _in_our_greenlet():
-        raise RuntimeError("sync code of Django's that runs in a greenlet")
-    return asyncio.get_running_loop()
+    loop = asyncio._get_running_loop()
+    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
+        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
+    return loop
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,6 +180,34 @@ def in_order(parallel: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine
         return results
 
     return run
+
+
+def rows_from_the_first_step(
+    original: Callable[[Any], AsyncGenerator[Any, None]],
+) -> Callable[[Any], AsyncGenerator[Any, None]]:
+    """``BaseIterable._async_generator`` whose query runs with its first rows.
+
+    Django calls ``__iter__`` on the loop, where that of ``values()`` and its kin has sent the query already
+    (Django 5.2 and 6.1, ``db/models/query.py``, ``BaseIterable`` and ``ValuesListIterable``).
+    """
+
+    @functools.wraps(original)
+    def generate(iterable: Any) -> AsyncGenerator[Any, None]:
+        return original(_LateRows(iterable))
+
+    return generate
+
+
+class _LateRows:
+    """An iterable of Django's that does nothing before its first step."""
+
+    def __init__(self, iterable: Any) -> None:
+        self._iterable = iterable
+        self.queryset = iterable.queryset
+        self.chunk_size = iterable.chunk_size
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._iterable
 
 
 class asyncio_in_order:  # noqa: N801  (it stands for the module asyncio)

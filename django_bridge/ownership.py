@@ -4,8 +4,9 @@
 While a task waits so, what it waits for may act in its place; nothing else may. asgiref hands both ends of such a
 wait one and the same list (``task_context``), by which they are recognised.
 
-Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``,
-``AsyncToSync.main_wrap``, ``executors``). The way of the waits is told by ``cr_await`` and its kin (Python manual, ``inspect``).
+Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``;
+``AsyncToSync.main_wrap``, ``executors``). The way of the waits is told by ``cr_await`` and its kin (Python manual,
+``inspect``), that of a thread by its stack.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
@@ -27,9 +27,10 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError
 
 from asyncdb import Database
-from asyncdb.drivers.physical import Begun, PhysicalConnection, physical
+from asyncdb.drivers.physical import Begun, PhysicalConnection
+from asyncdb.engine import pool_of
 from asyncdb.errors import NoEventLoop
-from asyncdb.greenlets import greenlet_spawn, in_greenlet
+from asyncdb.greenlets import in_greenlet, spawned
 
 from .errors import ScopeClosed, ScopeOwnedByTask
 from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for, waiter_for
@@ -49,6 +50,10 @@ class _Outside:
 
 OUTSIDE: Final = _Outside()
 _current: ContextVar[Scope | _Outside | None] = ContextVar("django_bridge_scope", default=None)
+inherited: Final = _current.get
+"""``inherited()`` is the scope that this context carries, whoever owns it."""
+enter: Final = _current.set
+"""``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
 _enabled = False
 _of_this_thread = threading.local()
 
@@ -56,15 +61,17 @@ _of_this_thread = threading.local()
 class Seat:
     """The place of one alias in a scope, on which at most one connection sits."""
 
+    link: Any = None
+    wrapper: Any = None
+    left: str | None = None
+    """What an earlier statement left on the session, by its first word."""
+    _checkout: Any = None
+    _pool: Any = None
+
     def __init__(self, scope: Scope, alias: str, database: Callable[[], Database]) -> None:
         self.scope = scope
         self.alias = alias
-        self.link: Any = None
-        self.wrapper: Any = None
-        self.left: str | None = None
-        """What an earlier statement left on the session, by its first word."""
         self._database = database
-        self._fairy: Any = None
         self._cursors: dict[int, weakref.ref[Any]] = {}
 
     @classmethod
@@ -77,6 +84,11 @@ class Seat:
         seat = cls(scope, alias, none)
         seat.link = link
         return seat
+
+    def succeed(self, other: Seat) -> None:
+        """Takes the place of a seat whose scope has ended, and spares itself the way to the same pool."""
+        if other.scope.loop is self.scope.loop:
+            self._pool = other._pool
 
     def beside(self, scope: Scope) -> Seat:
         """A seat of the same alias in another scope."""
@@ -107,13 +119,16 @@ class Seat:
     def taken(self) -> Any:
         """The physical connection, taken from the pool if none sits here. In a greenlet."""
         if self.link is None:
-            self._fairy = self._database().engine.sync_engine.raw_connection()
-            self.link = physical(self._fairy)
+            pool = self._pool
+            if pool is None or pool.closed:
+                pool = self._pool = pool_of(self._database().engine)
+            self._checkout = pool.checkout()
+            self.link = self._checkout.dbapi_connection
         return self.link
 
     def is_disconnect(self, error: Exception) -> bool:
         """Whether the connection is of no use after ``error`` of its driver."""
-        if self._fairy is None:
+        if self._checkout is None:
             return False
         return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
 
@@ -129,25 +144,28 @@ class Seat:
 
     def settle(self) -> None:
         """Gives the connection back if nothing keeps it here: no transaction, no residue, no open cursor."""
-        if self._fairy is None or self.holds_state or self._cursors:
+        if self._checkout is None or self._cursors or self.holds_state:
             return
-        self.give_back()
-        self.scope.emptied()
+        self._leave(clean=self.link.doom is None)
+        if self.scope.owner is None:
+            self.scope.emptied()
 
     def give_back(self) -> None:
         """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
-        if self._fairy is None:
-            return
-        fairy, link, self._fairy, self.link = self._fairy, self.link, None, None
+        if self._checkout is not None:
+            self._leave(clean=self.left is None and self.link.nothing_to_end)
+
+    def _leave(self, *, clean: bool) -> None:
+        checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
         left, self.left = self.left, None
         self._cursors.clear()
         self.wrapper.unseated()
         try:
-            if left is None and link.nothing_to_end:
-                fairy.close()
+            if clean:
+                checkout.close()
             else:
                 link.doom = link.doom or (left and f"{left} left something on its session") or "a transaction was open"
-                fairy.invalidate()
+                checkout.invalidate()
         except Exception as err:
             log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)
 
@@ -158,7 +176,8 @@ class Seat:
 
     def closed(self, cursor: object) -> None:
         """Called when ``cursor`` is closed, from wherever that is."""
-        self._closed(id(cursor))
+        if self._cursors:
+            self._closed(id(cursor))
 
     def _closed(self, key: int) -> None:
         if self._cursors.pop(key, None) is not None and not self._cursors:
@@ -168,6 +187,13 @@ class Seat:
 class Scope:
     """The connections of one task; see :func:`scope`."""
 
+    closed = False
+    view_of: Scope | None = None
+    """The scope whose view of its connections (query log, execute wrappers) this one shares."""
+    _host: Scope | None = None
+    _depth = 0
+    _acting: asyncio.Task[Any] | None = None
+
     def __init__(
         self, owner: asyncio.Task[Any] | None, loop: asyncio.AbstractEventLoop, *, brief: bool = False
     ) -> None:
@@ -175,15 +201,9 @@ class Scope:
         self.brief = brief
         """Whether it is for one operation only."""
         self.loop = loop
-        self.closed = False
         self.seats: dict[str, Seat] = {}
         self.wrappers: dict[str, Any] = {}
-        self.view_of: Scope | None = None
-        """The scope whose view of its connections (query log, execute wrappers) this one shares."""
         self.guests: set[Scope] = set()
-        self._host: Scope | None = None
-        self._depth = 0
-        self._acting: asyncio.Task[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Scope of {task_name(self.owner)}{' closed' if self.closed else ''}>"
@@ -225,7 +245,7 @@ class Scope:
 
     # -- operations ----------------------------------------------------------------------------------------------
 
-    async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def run(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
         """Runs ``function`` in a greenlet as one operation, after which clean connections go back to the pool.
 
         - **cancel**: a connection cancelled amid a statement is closed, the others go back.
@@ -233,7 +253,7 @@ class Scope:
         before, self._acting = self._acting, asyncio.current_task()
         self._depth += 1
         try:
-            return await greenlet_spawn(function, *args, **kwargs)
+            return await spawned(function, args, kwargs)
         finally:
             self._acting = before
             self._depth -= 1
@@ -262,7 +282,7 @@ class Scope:
         before, self._acting = self._acting, asyncio.current_task()
         self._depth += 1
         try:
-            return await greenlet_spawn(function, *args)
+            return await spawned(function, args, {})
         finally:
             self._acting = before
             self._depth -= 1
@@ -283,7 +303,7 @@ class Scope:
 
     def emptied(self) -> None:
         """Called when a seat was left: a stream's scope is over then."""
-        if self.owner is None and self._host is not None:
+        if self._host is not None:
             self._host.guests.discard(self)
 
     def soon(self, function: Callable[[], None]) -> None:
@@ -313,10 +333,12 @@ class Scope:
 class scope:  # noqa: N801  (a context manager, named as a noun)
     """``async with scope():`` the ORM's connections of this task, for consumers, background tasks and scripts.
 
-    Under ``ScopeMiddleware`` each request has one. Beneath sync code that waits by ``async_to_sync`` (a command, a WSGI
-    view, a ``TestCase``) everything is left to Django, on the caller's own connection and in its transaction. Inside another scope of the same task it is that one. A connection
+    Under ``ScopeMiddleware`` each request has one. Inside another scope of the same task it is that one. A connection
     is taken for each operation and given back after it, unless a transaction is open or a statement left something
     on its session: that one is kept to the end of the scope, and then closed.
+
+    Beneath sync code that waits by ``async_to_sync`` (a command, a WSGI view, a ``TestCase``) everything is left to
+    Django, on the caller's own connection and in its transaction.
 
     - **errors**: ``NoEventLoop`` outside asyncio; inside, ``ScopeOwnedByTask`` for another task that reaches a
       transaction here by an inherited context;
@@ -345,7 +367,7 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
             made.close()
         finally:
             if self._token is not None:
-                _reset(self._token)
+                leave(self._token)
 
 
 def enable(enabled: bool) -> None:  # noqa: FBT001
@@ -366,7 +388,8 @@ def _running_task() -> asyncio.Task[Any] | None:
         raise NoEventLoop("scope() needs a running asyncio event loop (trio is not supported)") from None
 
 
-def _reset(token: Any) -> None:
+def leave(token: Any) -> None:
+    """Gives the context back the scope that it had."""
     try:
         _current.reset(token)
     except ValueError:  # left in another context than it was entered in, as some fixtures and generators do
@@ -376,11 +399,11 @@ def _reset(token: Any) -> None:
 @contextmanager
 def entered(place: Scope | _Outside | None) -> Iterator[None]:
     """Makes ``place`` the scope of this context."""
-    token = _current.set(place)
+    token = enter(place)
     try:
         yield
     finally:
-        _reset(token)
+        leave(token)
 
 
 @contextmanager
@@ -388,11 +411,6 @@ def hidden() -> Iterator[None]:
     """Leaves what runs inside to Django: its threads, its connections."""
     with entered(OUTSIDE):
         yield
-
-
-def inherited() -> Scope | _Outside | None:
-    """The scope that this context carries, whoever owns it."""
-    return _current.get()
 
 
 def usable() -> Scope | None:

@@ -86,7 +86,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         return result is not None and bool(result.unbuffered_active)
 
     def before(self, kind: Kind) -> None:
-        self._refuse_amid_stream()
+        if (result := self._connection._result) is not None and result.unbuffered_active:
+            self._refuse_amid_stream()
         super().before(kind)
 
     def end(self, sql: str) -> None:

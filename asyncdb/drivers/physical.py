@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -94,6 +95,8 @@ class PhysicalConnection(_Connection):
     rollback_on_lock_timeout = False
     face: Any = None
     """What another library sees of this connection, kept with it."""
+    execute_wrappers: Sequence[Any] = ()
+    """What that library wants to be called around each of its statements on this connection."""
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
@@ -160,20 +163,34 @@ class PhysicalConnection(_Connection):
         limit = self.config.read_timeout
         if limit is None:
             return await work
-        self._overdue = self._loop.time() + limit
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
+        self._expect_within(limit)
         try:
             return await work
         finally:
             self._overdue = None
+
+    def wait_for(self, work: Awaitable[T]) -> T:
+        """:meth:`bounded`, for a greenlet that waits."""
+        limit = self.config.read_timeout
+        if limit is None:
+            return await_(work)
+        self._expect_within(limit)
+        try:
+            return await_(work)
+        finally:
+            self._overdue = None
+
+    def _expect_within(self, limit: float) -> None:
+        self._overdue = time.monotonic() + limit
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(limit, self._watch)
 
     def _watch(self) -> None:
         """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
         self._watchdog = None
         if self._overdue is None:
             return
-        left = self._overdue - self._loop.time()
+        left = self._overdue - time.monotonic()
         if left > 0:
             self._watchdog = self._loop.call_later(left, self._watch)
         else:
@@ -296,7 +313,7 @@ class PhysicalConnection(_Connection):
 
     def _say(self, sql: str) -> None:
         try:
-            await_(self.bounded(self.send(sql)))
+            self.wait_for(self.send(sql))
         except Exception as error:
             self._handle_exception(error)
         except BaseException:

@@ -27,6 +27,7 @@ from .connecting import within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
+from .psycopg_waits import WatchedConnection
 from .sockets import SocketLook, shut_down
 from .statements import NotingCompiler
 
@@ -113,7 +114,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         for stream in self.streams:
             stream._close()  # it ended with the connection: nobody has to be warned of it
         self._connection._closed = True
-        self._connection.pgconn.finish()
+        self._connection.finish()
 
 
 class _Compiler(NotingCompiler, PGCompiler_psycopg):
@@ -145,17 +146,17 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
         return connection
 
     async def _login(self, config: DatabaseConfig) -> tuple[Any, Any]:
-        raw = await psycopg.AsyncConnection.connect(
+        raw = await WatchedConnection.connect(
             autocommit=True,
             **{"context": self._psycopg_adapters_map} | connect_arguments(config),
         )
         try:
             return raw, await self._make_session(raw, config)
         except BaseException:
-            raw.pgconn.finish()
+            raw.finish()
             raise
 
-    async def _make_session(self, raw: psycopg.AsyncConnection[Any], config: DatabaseConfig) -> Any:
+    async def _make_session(self, raw: WatchedConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings and reads the server's own, in one round trip."""
         settings = {name: str(value) for name, value in config.session_settings.items()}
         if config.isolation_level is not None:

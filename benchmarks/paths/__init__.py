@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .base import Path
+from .django_native import NativeORM
 from .django_orm import DjangoORM
+from .django_sync import SyncORM
 from .our_atomic import OurAtomic
 from .our_session import OurSession
 from .our_verbs import OurVerbs
@@ -20,6 +22,8 @@ PATHS: tuple[type[Path], ...] = (
     StockSession,
     StockSessionWithoutPing,
     DjangoORM,
+    SyncORM,
+    NativeORM,
     OurVerbs,
     OurSession,
     OurAtomic,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +67,22 @@ class Path:
 
     async def close(self) -> None:
         """Closes them."""
+
+    def in_place(self) -> AbstractContextManager[None]:
+        """Puts in place, while its methods are called, what would change other paths."""
+        return nullcontext()
+
+    async def serve(self, method: str, requests: Iterator[tuple[Any, ...]], tasks: int) -> None:
+        """Serves requests, each with its arguments, ``tasks`` at a time."""
+        request = getattr(self, method)
+
+        async def work() -> None:
+            for arguments in requests:
+                await request(*arguments)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(tasks):
+                group.create_task(work())
 
 
 async def fill(connect: Callable[[], AbstractAsyncContextManager[Any]], pool_size: int) -> None:

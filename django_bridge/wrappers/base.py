@@ -9,11 +9,14 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.db.utils import OperationalError
@@ -34,7 +37,12 @@ else:
 
 _EAGER = TransactionOptions(eager=True)
 _PLAIN = (str, int, float, bool, type(None), tuple, frozenset, set, dict, list)
-_Facts = dict[str, dict[str, Any]]
+_facts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+"""What the wrappers of each alias, and their features, have learned of the server."""
+
+
+class _Arrival:
+    """Keeps the connection for a thread from when it is taken to when the cursor is made."""
 
 
 class OnSeat(_Wrapper):
@@ -43,6 +51,10 @@ class OnSeat(_Wrapper):
     project_class: ClassVar[type[BaseDatabaseWrapper]]
     autocommit: bool
     seat: Seat
+    _brought: Sequence[Any] = ()
+    """Execute wrappers that receivers of ``connection_created`` put on the connection that sits here."""
+    _known = 0
+    _arrival: _Arrival | None = None
     _manual = False
     """Whether the user switched autocommit off, so that a transaction follows upon another."""
 
@@ -51,6 +63,28 @@ class OnSeat(_Wrapper):
         self.seat = seat
         seat.wrapper = self
         self.autocommit = True
+        self.queries_log = deque(maxlen=self.queries_limit)
+        self.execute_wrappers = []
+        self._thread_ident = get_ident()
+        if not self._known:
+            _teach(self)
+            self._known = self._knowledge()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is left of who used it, so that another scope may have it."""
+        return not (
+            self.connection is not None
+            or self.in_atomic_block
+            or self.run_on_commit
+            or self.execute_wrappers
+            or self.queries_log
+            or self.force_debug_cursor
+            or self.needs_rollback
+            or self.closed_in_transaction
+            or self._manual
+            or self._thread_sharing_count
+        )
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
@@ -63,7 +97,11 @@ class OnSeat(_Wrapper):
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
         self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
         self.autocommit, self._manual = True, False
+        self._arrival = _Arrival()
+        self.register(self._arrival)
         self.connection = self.seated_connection()
+        if in_greenlet() or connection_created.receivers:
+            self.seat.call(self.taken)  # now, for a receiver may bring execute wrappers
 
     def seated_connection(self) -> Any:
         """What Django calls the connection: its family's DB-API connection, as far as Django uses it."""
@@ -73,6 +111,15 @@ class OnSeat(_Wrapper):
         """Called when the connection leaves the seat."""
         if not self.closed_in_transaction:
             self.connection = None
+        if self._brought:
+            del self.execute_wrappers[: len(self._brought)]
+            self._brought = ()
+        if self._knowledge() > self._known:
+            _learn(self)
+            self._known = self._knowledge()
+
+    def _knowledge(self) -> int:
+        return len(self.__dict__) + len(self.features.__dict__)
 
     def copy(self, alias: str | None = None) -> Any:
         """Another connection, Django's own: nobody's seat."""
@@ -130,7 +177,6 @@ class OnSeat(_Wrapper):
         apart = Scope(None, here.loop)
         wrapper: Any = type(self)(self.settings_dict, self.alias)
         wrapper.take_seat(self.seat.beside(apart))
-        teach(wrapper, learn(self))
         share_view(wrapper, self)
         here.outlive(apart)
         return cast("OnSeat", wrapper)
@@ -188,10 +234,17 @@ class OnSeat(_Wrapper):
 
         - **errors**: ``django.db.OperationalError`` if the pool or the server has none to give.
         """
+        seat = self.seat
+        if seat.link is not None:
+            return seat.link
         try:
-            return self.seat.taken()
+            link = seat.taken()
         except (ConnectFailed, PoolError) as err:
             raise OperationalError(str(err)) from err
+        if link.execute_wrappers:
+            self._brought = [one for one in link.execute_wrappers if one not in self.execute_wrappers]
+            self.execute_wrappers[:0] = self._brought
+        return link
 
     def before(self, statement: str) -> Any:
         """Prepares for one statement: takes the connection, sends BEGIN where one is due. In a greenlet."""
@@ -199,7 +252,7 @@ class OnSeat(_Wrapper):
         found = residue(statement)
         if found.reads_left and seat.link is None:
             _refuse_reading(seat.alias)
-        link = self.taken()
+        link = seat.link if seat.link is not None else self.taken()
         try:
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:
@@ -225,10 +278,12 @@ class OnSeat(_Wrapper):
             elif link.begun is Begun.NO:
                 link.errors_met = False  # a statement that fails in autocommit leaves no transaction
 
-    def register(self, cursor: object) -> None:
+    def register(self, cursor: object, *, streams: bool = False) -> None:
         """Keeps the connection while ``cursor`` is open, unless the operation that runs keeps it anyway."""
-        if not in_greenlet() or not self.seat.scope.in_operation:
+        if streams or not in_greenlet() or not self.seat.scope.in_operation:
             self.seat.hold_for(cursor)
+        if cursor is not self._arrival:
+            self._arrival = None
 
 
 def _refuse_reading(alias: str) -> NoReturn:
@@ -252,20 +307,21 @@ def seated_class(project_class: type[BaseDatabaseWrapper], mixin: type[OnSeat]) 
     return found
 
 
-def learn(wrapper: Any) -> _Facts:
-    """What a wrapper has asked the server, as far as it is plain data: its version, its features."""
-    return {part: _plain(owner) for part, owner in _parts(wrapper)}
+def forget_facts() -> None:
+    """Forgets what wrappers have learned of servers and settings."""
+    _facts.clear()
 
 
-def teach(wrapper: Any, facts: _Facts) -> None:
-    """Spares a new wrapper the questions that another has asked."""
-    for part, owner in _parts(wrapper):
-        if known := facts.get(part):
-            owner.__dict__.update(known)
+def _learn(wrapper: Any) -> None:
+    """Keeps what a wrapper has asked the server, as far as it is plain data: its version, its features."""
+    _facts[wrapper.alias] = (_plain(wrapper), _plain(wrapper.features))
 
 
-def _parts(wrapper: Any) -> tuple[tuple[str, Any], ...]:
-    return ("wrapper", wrapper), ("features", wrapper.features)
+def _teach(wrapper: Any) -> None:
+    """Spares a new wrapper the questions that others of its alias have asked."""
+    if facts := _facts.get(wrapper.alias):
+        wrapper.__dict__.update(facts[0])
+        wrapper.features.__dict__.update(facts[1])
 
 
 def _plain(owner: Any) -> dict[str, Any]:
@@ -280,5 +336,5 @@ def _plain(owner: Any) -> dict[str, Any]:
 def share_view(wrapper: Any, other: Any) -> None:
     """Gives a wrapper the query log, the execute wrappers and the debug flag of another one of its alias."""
     wrapper.queries_log = other.queries_log
-    wrapper.execute_wrappers = other.execute_wrappers
+    wrapper.execute_wrappers = list(other.execute_wrappers)
     wrapper.force_debug_cursor = other.force_debug_cursor

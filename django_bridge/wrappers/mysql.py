@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from functools import cached_property
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
 from asyncmy.converters import escape_string
+from django.db.backends.utils import CursorWrapper
 
 from asyncdb.greenlets import await_
 
@@ -26,6 +28,7 @@ _CHECKED = frozenset({1048, 1690, 3819, 4025})
 """Error codes that Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
 _TIMES = (FIELD_TYPE.TIME,)
 _DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+_TO_CONVERT = frozenset((*_TIMES, *_DATES))
 
 
 class OnMySQLSeat(OnSeat):
@@ -33,18 +36,29 @@ class OnMySQLSeat(OnSeat):
 
     Database = errors
 
-    def seated_connection(self) -> Any:
+    @cached_property
+    def _seated(self) -> _Connection:
         return _Connection(self)
+
+    def seated_connection(self) -> Any:
+        return self._seated
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = Cursor(self)
         self.register(cursor)
         return cursor
 
+    def make_cursor(self, cursor: Any) -> Any:
+        made: Any = super().make_cursor(cursor)
+        if type(made) is CursorWrapper and type(cursor) is Cursor:
+            # The rows are here: no error of the driver's is to be translated where they are read.
+            made.fetchmany, made.close = cursor.fetchmany, cursor.close
+        return made
+
     def stream_cursor(self) -> Any:
         with self.wrap_database_errors:
             cursor = StreamCursor(self)
-            self.seat.hold_for(cursor)
+            self.register(cursor, streams=True)
             return self._prepare_cursor(cursor)
 
 
@@ -163,8 +177,7 @@ class Cursor:
 
     def _execute(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
-        sql = query if args is None else _bound(query, args, link.driver_connection)
-        self._send(link, sql)
+        self._send(link, query if args is None else _bound(query, args, link.driver_connection))
         return self.rowcount
 
     def _execute_each(self, query: str, rows: list[Any]) -> int:
@@ -202,7 +215,7 @@ class Cursor:
 
     def _await(self, link: Any, work: Any) -> None:
         try:
-            await_(link.bounded(work))
+            link.wait_for(work)
         except BaseException as error:
             if isinstance(error, Exception) and link.doom is not None and link.doom.startswith("no reply"):
                 timed_out = errors.OperationalError(2013, link.doom)
@@ -339,10 +352,13 @@ def _interval(value: datetime.timedelta) -> str:
 
 def _converted(rows: Sequence[Any], description: Any) -> Sequence[Any]:
     """Rows as mysqlclient gives them to Django: TIME as ``time``, dates that are none as None."""
+    for column in description or ():
+        if column[1] in _TO_CONVERT:
+            break
+    else:
+        return rows
     times = [index for index, column in enumerate(description or ()) if column[1] in _TIMES]
     dates = [index for index, column in enumerate(description or ()) if column[1] in _DATES]
-    if not times and not dates:
-        return rows
     return tuple(_row(row, times, dates) for row in rows)
 
 

@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from asyncdb.drivers.physical import Begun
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import in_greenlet
 
 from ..scopes import on_the_loop
 from .base import OnSeat
@@ -26,18 +26,10 @@ from .base import OnSeat
 T = TypeVar("T")
 
 
-class _Arrival:
-    """Holds the connection for a thread from when it is taken to when the cursor is made."""
-
-
 class OnPostgreSQLSeat(OnSeat):
     """Mixin of Django's PostgreSQL wrapper."""
 
-    _arrival: _Arrival | None = None
-
     def seated_connection(self) -> Any:
-        self._arrival = _Arrival()
-        self.register(self._arrival)
         return self.seat.call(self._sit_on_taken)
 
     def _sit_on_taken(self) -> Face:
@@ -55,12 +47,9 @@ class OnPostgreSQLSeat(OnSeat):
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor: Any = super().create_cursor(name)
-        cursor.__class__ = _seated(type(cursor))
-        if name is not None:
-            self.seat.hold_for(cursor)
-        else:
-            self.register(cursor)
-        self._arrival = None
+        if not isinstance(cursor, _Seated):
+            cursor.__class__ = _seated(type(cursor))
+        self.register(cursor, streams=name is not None)
         return cursor
 
     def ensure_timezone(self) -> bool:
@@ -128,8 +117,7 @@ class Face(psycopg.Connection[Any]):
         self.wrapper: Any = None
         parameters = wrapper.get_connection_params()
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
-        if factory := parameters.get("cursor_factory"):
-            self.cursor_factory = factory
+        self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
 
     def __del__(self) -> None:  # type: ignore[override]  # psycopg warns of what was not closed; its owner closes it
         """The asynchronous face owns the connection."""
@@ -147,7 +135,7 @@ class Face(psycopg.Connection[Any]):
         if not in_greenlet():
             return wrapper.seat.call(self.wait, gen, interval, timeout)
         try:
-            return await_(self._link.bounded(self._asynchronous.wait(gen, interval, timeout)))
+            return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
         except BaseException as error:
             self._note(wrapper, error)
             raise

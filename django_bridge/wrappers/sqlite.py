@@ -12,8 +12,6 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from asyncdb.greenlets import await_
-
 from .base import OnSeat
 
 T = TypeVar("T")
@@ -41,7 +39,7 @@ class OnSQLiteSeat(OnSeat):
         link = self.taken()
         raw = link.driver_connection
         try:
-            return await_(link.bounded(raw._execute(function, raw._conn, *args)))
+            return link.wait_for(raw._execute(function, raw._conn, *args))
         except BaseException as error:
             if not isinstance(error, Exception) or isinstance(error, sqlite3.Error):
                 self.failed(error)

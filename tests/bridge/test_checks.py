@@ -9,6 +9,7 @@ from typing import Any
 import django
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.db.models import QuerySet
 
 from asyncdb import engine
 from django_bridge import _foundation, checks
@@ -78,6 +79,31 @@ def test_another_django_is_an_error(default: Any, tmp_path: Path, monkeypatch: p
     default("sqlite", NAME=tmp_path / "a")
     monkeypatch.setattr(django, "VERSION", (6, 0, 1, "final", 0))
     assert ids(ours()) == ["E005"]
+
+
+def test_a_hooked_function_that_has_changed_is_an_error(
+    default: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default("sqlite", NAME=tmp_path / "a")
+    monkeypatch.setattr(QuerySet, "aget", QuerySet.afirst)
+    (message,) = ours()
+    assert message.id == "django_bridge.E006"
+    assert "QuerySet.aget" in message.msg
+    monkeypatch.setenv("ASYNC_DB_MODE", "threads")
+    assert ours() == []
+
+
+def test_under_deploy_a_missing_or_misplaced_middleware_is_a_warning(project: Any) -> None:
+    ours, theirs = "django_bridge.middleware.ScopeMiddleware", "django.middleware.common.CommonMiddleware"
+    for middleware, expected in {
+        (): ["W004"],
+        (theirs,): ["W004"],
+        (theirs, ours): ["W005"],
+        (ours, theirs): [],
+    }.items():
+        project(MIDDLEWARE=list(middleware))
+        assert ids(checks.check_middleware(None)) == expected
+    assert "W005" not in ids(run_checks())  # only where it is deployed
 
 
 def test_a_foreign_asyncdb_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

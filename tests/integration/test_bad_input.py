@@ -16,7 +16,15 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as SqlalchemyTimeoutError
 
-from asyncdb import ConnectFailed, Database, DatabaseClosed, DatabaseConfig, PoolOverloaded, PoolTimeout
+from asyncdb import (
+    ConnectFailed,
+    Database,
+    DatabaseClosed,
+    DatabaseConfig,
+    PoolExhaustedByTask,
+    PoolOverloaded,
+    PoolTimeout,
+)
 from asyncdb.testing import DatabaseServer, Proxy, free_port
 from tests.tables import Book
 
@@ -190,7 +198,7 @@ async def test_an_exhausted_pool_tells_the_numbers(books: Database) -> None:
         await one.execute(select(1))
         await two.execute(select(1))
         with pytest.raises(PoolTimeout) as caught:
-            await books.fetch_val(select(1))
+            await asyncio.create_task(books.fetch_val(select(1)))
         assert "no connection for 'default' within 0.2 s (size 2, checked out 2, waiting 0)" in str(caught.value)
         assert isinstance(caught.value, SqlalchemyTimeoutError)
         assert books.stats().counts.timeouts == 1
@@ -205,7 +213,7 @@ async def test_one_more_than_may_wait_is_turned_away_at_once(books: Database) ->
         while books.stats().waiting == 0:
             await asyncio.sleep(0)
         with pytest.raises(PoolOverloaded, match=r"1 callers wait .*max_waiting 1, size 1, checked out 1"):
-            await books.fetch_val(select(3))
+            await asyncio.create_task(books.fetch_val(select(3)))
         assert books.stats().counts.overloads == 1
     assert await waiter == 2
 
@@ -216,7 +224,20 @@ async def test_max_waiting_nought_means_that_nobody_waits(books: Database) -> No
     async with books.session() as holder:
         await holder.execute(select(1))
         with pytest.raises(PoolOverloaded):
+            await asyncio.create_task(books.fetch_val(select(1)))
+
+
+@pytest.mark.config(pool_size=2, pool_timeout=60.0)
+async def test_a_task_that_holds_every_connection_is_not_left_waiting_for_itself(books: Database) -> None:
+    async with books.session() as one, books.session() as two:
+        await one.execute(select(1))
+        await two.execute(select(1))
+        with pytest.raises(PoolExhaustedByTask, match=r"holds every connection for 'default' \(size 2, checked out 2"):
             await books.fetch_val(select(1))
+        others = asyncio.create_task(books.fetch_val(select(7)))
+        while books.stats().waiting == 0:
+            await asyncio.sleep(0)  # another task may wait
+    assert await others == 7
 
 
 async def test_after_close_every_verb_is_refused(database_config: DatabaseConfig) -> None:

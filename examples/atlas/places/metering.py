@@ -7,14 +7,13 @@ greenlets. BEGIN, COMMIT and their kin are not counted: Django sends most of the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import Any
 
-from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
@@ -49,7 +48,7 @@ def _count_django(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
 
 @receiver(connection_created)
 def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    # Stock Django has a connection object for each thread, so the hook goes in where and when one connects.
+    # There is no one connection object to hook: the hook goes in where and when one connects.
     if _count_django not in connection.execute_wrappers:
         connection.execute_wrappers.append(_count_django)
 
@@ -64,8 +63,6 @@ def metered() -> Iterator[Callable[[HttpResponse], HttpResponse]]:
     """Counts and times the block; yields the function that writes the headers."""
     tally, began = Tally(), perf_counter()
     token = _tally.set(tally)
-    # In a scope this is the request's own connection, in its threads too.
-    hooked = _count_django in connection.execute_wrappers
 
     def stamp(response: HttpResponse) -> HttpResponse:
         if response.streaming:  # it has hardly begun: nothing is known yet
@@ -75,8 +72,7 @@ def metered() -> Iterator[Callable[[HttpResponse], HttpResponse]]:
         return response
 
     try:
-        with nullcontext() if hooked else connection.execute_wrapper(_count_django):
-            yield stamp
+        yield stamp
     finally:
         _tally.reset(token)
 

@@ -1,0 +1,132 @@
+"""psycopg's connection whose socket its loop watches all the time, where psycopg registers it anew for each reply.
+
+Read in psycopg 3.3.9 (``connection_async.py``: ``wait``; ``waiting.py``: ``wait_async``; ``generators.py``: ``fetch``,
+which reads until libpq is not busy) and CPython 3.11 to 3.14 (``asyncio/selector_events.py``: ``add_reader``).
+
+A descriptor that is closed while the loop watches it would be taken for the next one of its number, so the watch ends
+in the same step in which libpq closes its socket, and before psycopg waits by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Generator
+from typing import Any, Final
+
+import psycopg
+from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.waiting import Ready, Wait
+
+_READABLE: Final = Ready.R
+_BUSY_FOR: Final = 0.01
+"""Seconds after which a COPY whose socket never makes it wait lets others have the loop (psycopg's own number)."""
+
+
+class WatchedConnection(psycopg.AsyncConnection[Any]):
+    """psycopg's asynchronous connection, with a ``wait`` of half the price."""
+
+    _watching: asyncio.AbstractEventLoop | None = None
+    _watched: int = -1
+    _waiter: asyncio.Future[None] | None = None
+    _last_pause: float = 0.0
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Waits for a reply as psycopg does.
+
+        - **cancel**: what psycopg does: the server is asked to stop the statement, for some seconds at most.
+        """
+        if timeout is not None:
+            self.unwatch()
+            return await super().wait(gen, interval, timeout)
+        pgconn = self.pgconn
+        state: Any = None
+        try:
+            state = next(gen)
+            while state == Wait.R:
+                if self._watching is None:
+                    self._watch()
+                self._waiter = waiter = self._watching.create_future()  # type: ignore[union-attr]  # just set
+                await waiter
+                state = gen.send(_READABLE)
+        except StopIteration as done:
+            if state is None:
+                await self._pause()
+            return done.value
+        except (asyncio.CancelledError, KeyboardInterrupt) as err:
+            if pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            self.unwatch()
+            return await super().wait(_Amid(gen, state, err), interval)
+        finally:
+            self._waiter = None
+            if pgconn.status != ConnStatus.OK:
+                self.unwatch()
+        self.unwatch()
+        return await super().wait(_Amid(gen, state), interval)
+
+    def unwatch(self) -> None:
+        """Ends the watch: the socket is to be closed, or somebody else is to wait for it."""
+        loop, self._watching = self._watching, None
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._watched)
+
+    def finish(self) -> None:
+        """Says goodbye and closes without waiting, from any thread: where its loop runs in another one, there."""
+        loop = self._watching
+        if loop is not None and loop.is_running() and asyncio._get_running_loop() is not loop:
+            with contextlib.suppress(RuntimeError):  # it was closed in this moment
+                loop.call_soon_threadsafe(self.finish)
+                return
+        self.unwatch()
+        self.pgconn.finish()
+
+    async def close(self) -> None:
+        self.unwatch()
+        await super().close()
+
+    def _watch(self) -> None:
+        self._watched = self.pgconn.socket
+        self._watching = asyncio.get_running_loop()
+        self._watching.add_reader(self._watched, self._readable)
+
+    def _readable(self) -> None:
+        """Reads what has come, as the one who waits would: unread, it would call again and again."""
+        pgconn, waiter = self.pgconn, self._waiter
+        try:
+            pgconn.consume_input()
+            if waiter is not None and pgconn.is_busy():
+                return
+        except psycopg.Error:  # the one who waits meets it, or the pool when it looks at the status
+            self.unwatch()
+        if pgconn.status != ConnStatus.OK:
+            self.unwatch()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _pause(self) -> None:
+        if time.monotonic() - self._last_pause >= _BUSY_FOR:
+            await asyncio.sleep(0)
+            self._last_pause = time.monotonic()
+
+
+class _Amid:
+    """A generator that waits for ``state``, as psycopg begins with one; ``error`` is raised in its first wait."""
+
+    def __init__(self, gen: Generator[Any, Any, Any], state: Any, error: BaseException | None = None) -> None:
+        self._gen = gen
+        self._state = state
+        self._error = error
+
+    def __next__(self) -> Any:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._state
+
+    def send(self, ready: Any) -> Any:
+        return self._gen.send(ready)
+
+    def close(self) -> None:
+        self._gen.close()
