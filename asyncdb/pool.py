@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, cast
 
@@ -28,6 +29,8 @@ from .waiting import WaitingLine
 log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
+_asks_for: ContextVar[asyncio.Task[Any] | None] = ContextVar("asyncdb_pool_asks_for", default=None)
+"""The task that waits for what another one does for it."""
 _JITTER = 0.1
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
@@ -146,14 +149,23 @@ class Pool(AsyncAdaptedQueuePool):
 
     # -- checkout ------------------------------------------------------------------------------------------------
 
-    def checkout(self) -> Any:
-        """Takes a connection for one who gives it back clean by ``close()``, else calls ``invalidate()``. In a greenlet.
+    def checkout(self, holder: asyncio.Task[Any] | None = None) -> Any:
+        """Takes a connection for ``holder``, by default the running task. In a greenlet.
+
+        Its user gives it back clean by ``close()``, or else calls ``invalidate()``.
 
         - **errors**: those of ``connect()``.
         """
         if self.dispatch.checkout or self.dispatch.reset or self.dispatch.checkin:
             return self.connect()
-        record: Any = self._do_get()
+        if holder is None or holder is asyncio.current_task():
+            record: Any = self._do_get()
+        else:
+            token = _asks_for.set(holder)
+            try:
+                record = self._do_get()
+            finally:
+                _asks_for.reset(token)
         try:
             record.get_connection()
         except BaseException as err:
@@ -172,7 +184,7 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
-        self._holders[record] = asyncio.current_task()
+        self._holders[record] = _asks_for.get() or asyncio.current_task()
         return record
 
     def _take(self) -> ConnectionPoolEntry:
@@ -217,7 +229,7 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _refuse_if_it_would_wait_for_itself(self) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        task = asyncio.current_task()
+        task = _asks_for.get() or asyncio.current_task()
         if (
             task is not None
             and sum(holder is task for holder in self._holders.values()) >= self.size() + self._max_overflow

@@ -1,12 +1,14 @@
 """Everything that is put in the place of something of Django's or asgiref's, in one list; each with its way back.
 
-Not installed with ``ASYNC_DB_MODE=threads``, nor for a Django that was not read. Read in Django 5.2 and 6.1 and
+Not installed with ``ASYNC_DB_MODE=threads``, nor where Django or asgiref is not as it was read: then the ORM stays in
+Django's threads. Read in Django 5.2 and 6.1 and
 asgiref 3.13; ``drift.json`` has the hash of each function that is concerned.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +18,7 @@ import django
 from asgiref.sync import AsyncToSync
 from django.apps import apps
 
-from . import lazy, scopes
+from . import drift, lazy, scopes
 from ._foundation import SUPPORTED_DJANGO
 from .conf import process_mode
 from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step, running_loop
@@ -50,12 +52,16 @@ class _Hook:
     replacement: Any
 
 
+log = logging.getLogger("django_bridge.hooks")
 _undo: list[Callable[[], None]] = []
 
 
 def install() -> None:
     """Makes the ORM native in this process; again does nothing."""
     if _undo or process_mode() != "native" or django.VERSION[:2] not in SUPPORTED_DJANGO:
+        return
+    if names := drift.changed():
+        log.error("the ORM stays in Django's threads: %s changed since they were read (check E006)", ", ".join(names))
         return
     importlib.import_module(f"{__package__}.databases")  # puts the storage in its place
     lazy.install()

@@ -65,6 +65,8 @@ class Seat:
     wrapper: Any = None
     left: str | None = None
     """What an earlier statement left on the session, by its first word."""
+    used = False
+    """Whether a statement was sent on the connection since it sits here."""
     _checkout: Any = None
     _pool: Any = None
 
@@ -122,8 +124,9 @@ class Seat:
             pool = self._pool
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
-            self._checkout = pool.checkout()
+            self._checkout = pool.checkout(self.scope.owner)
             self.link = self._checkout.dbapi_connection
+            self.used = False
         return self.link
 
     def is_disconnect(self, error: Exception) -> bool:
@@ -226,8 +229,9 @@ class Scope:
 
     def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
         """Raises the error that names both tasks and the remedy."""
+        held = ", ".join(repr(alias) for alias, seat in self.seats.items() if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
-            f"the connection belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
+            f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
             f"session on it, and {task_name(task)} reached it by an inherited context: await one after the other in "
             "the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
             "asyncio.timeout), or open a scope in the task (async with scope())",

@@ -18,6 +18,7 @@ from ..workloads import to_json
 from . import statements
 from .django_models import DjangoPath
 
+
 @asynccontextmanager
 async def _request() -> AsyncIterator[None]:
     from django.db import close_old_connections

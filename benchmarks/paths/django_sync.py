@@ -31,7 +31,7 @@ class SyncORM(DjangoPath):
     async def point(self, key: int) -> tuple[Any, ...]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._point, key)
 
-    async def serve(self, method: str, requests: Iterator[tuple[Any, ...]], tasks: int) -> None:  # noqa: ARG002  (base)
+    async def serve(self, method: str, requests: Iterator[tuple[Any, ...]], tasks: int) -> None:
         blocking = getattr(self, f"_{method}")
 
         def work() -> None:

@@ -8,6 +8,7 @@ Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are liste
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from asyncdb.drivers.statements import Kind
 from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 
+from ..errors import ScopeClosed
 from ..scopes import Scope, Seat, on_the_loop
 
 if TYPE_CHECKING:
@@ -153,8 +155,15 @@ class OnSeat(_Wrapper):
     def validate_thread_sharing(self) -> None:
         """Whose turn it is, the seat checks at each call."""
 
+    def close(self) -> None:
+        if on_the_loop() and not in_greenlet() and not self.in_atomic_block:
+            self.seat.give_back()  # async code that closes all connections holds none: there is nothing to wait for
+        else:
+            super().close()
+
     def _close(self) -> None:
-        self.seat.scope.soon(self.seat.give_back)
+        with contextlib.suppress(ScopeClosed):  # with its scope the connection went
+            self.seat.call(self.seat.give_back)
 
     # -- streams -------------------------------------------------------------------------------------------------
 
@@ -250,9 +259,10 @@ class OnSeat(_Wrapper):
         """Prepares for one statement: takes the connection, sends BEGIN where one is due. In a greenlet."""
         seat = self.seat
         found = residue(statement)
-        if found.reads_left and seat.link is None:
-            _refuse_reading(seat.alias)
         link = seat.link if seat.link is not None else self.taken()
+        if found.reads_left and not found.left and not seat.used:
+            _refuse_reading(seat.alias)
+        seat.used = True
         try:
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import math
-from functools import cached_property
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from asyncmy import errors

@@ -45,8 +45,10 @@ async def test_the_number_of_a_closed_socket_serves_the_next_connection(database
 
 
 async def test_a_cancelled_statement_stops_on_the_server(database, eventually):
-    running = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(31)%' "
-                   "AND pid <> pg_backend_pid()")
+    running = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(31)%' "
+        "AND pid <> pg_backend_pid()"
+    )
     waiting = asyncio.create_task(database.fetch_val(text("SELECT pg_sleep(31)")))
 
     async def is_running():
