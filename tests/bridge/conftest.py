@@ -64,16 +64,20 @@ def default(project: Project) -> Callable[..., None]:
 
 
 @pytest.fixture
-def bridged_now(family: str, server_url: str, default: Callable[..., None]) -> Callable[..., None]:
+def bridged_now(
+    family: str, server_url: str, default: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """``bridged(async_db=…, OPTIONS=…)``: ``DATABASES["default"]`` is a fresh database of the family under test."""
     url = make_url(server_url)
 
-    def use(**settings: Any) -> None:
+    def use(**options: Any) -> None:
         place = {"HOST": url.host or "", "PORT": url.port or "", "USER": url.username or "", "NAME": url.database}
         default(
             "mysql" if family in {"mariadb", "mysql"} else family,
-            **{"PASSWORD": url.password or "", **place, **settings},
+            **{"PASSWORD": url.password or "", **place, **options},
         )
+        # Django's own connections go there too: those of plain threads, and all of them with ASYNC_DB_MODE=threads.
+        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
 
     use()
     return use
@@ -81,9 +85,25 @@ def bridged_now(family: str, server_url: str, default: Callable[..., None]) -> C
 
 @pytest.fixture
 async def bridged(bridged_now: Callable[..., None]) -> AsyncIterator[Callable[..., None]]:
-    """The same for async tests, whose pools are closed afterwards."""
-    yield bridged_now
-    await registry.close_all()
+    """The same for async tests, whose pools and connections are closed afterwards."""
+    await _forget_connections()
+    try:
+        yield bridged_now
+    finally:
+        await registry.close_all()
+        await _forget_connections()
+
+
+async def _forget_connections() -> None:
+    def forget() -> None:
+        for alias in connections:
+            if hasattr(connections._connections, alias):
+                with suppress(Exception):
+                    connections[alias].close()
+                del connections[alias]
+
+    await sync_to_async(forget)()
+    forget()
 
 
 # The ORM on the loop, and Django's own connections beside it, on the same fresh database
@@ -127,44 +147,26 @@ class Shop:
             return threads.submit(contextvars.Context().run, call).result(30)
 
 
-def _forget_connections() -> None:
-    for alias in connections:
-        if hasattr(connections._connections, alias):
-            with suppress(Exception):
-                connections[alias].close()
-            del connections[alias]
-
-
 @pytest.fixture
 async def shop(
     family: str,
     bridged: Callable[..., None],
     project: Project,
-    monkeypatch: pytest.MonkeyPatch,
     django_db_blocker: Any,
 ) -> AsyncIterator[Shop]:
     """A fresh database without tables, which the bridge and Django's own connections reach; nothing kept afterwards."""
     from django.contrib.contenttypes.models import ContentType
 
-    def configure(**options: Any) -> None:
-        bridged(**options)
-        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
-
     project(
         INSTALLED_APPS=[*settings.INSTALLED_APPS, "django.contrib.sessions", "tests.bridge.shelf"],
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     )
-    configure()
     ContentType.objects.clear_cache()
     with django_db_blocker.unblock():
-        made = Shop(family, apps.get_app_config("shelf").models_module, configure)
-        try:
-            yield made
-            if process_mode() == "native":
-                assert made.checked_out() == 0, "the test kept a connection"
-        finally:
-            await sync_to_async(_forget_connections)()
-            _forget_connections()
+        made = Shop(family, apps.get_app_config("shelf").models_module, bridged)
+        yield made
+        if process_mode() == "native":
+            assert made.checked_out() == 0, "the test kept a connection"
 
 
 # The kill switch
