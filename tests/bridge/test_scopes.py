@@ -452,8 +452,9 @@ def is_sleeping(shop: Any, server: Any) -> bool:
 @pool
 @servers
 @pytest.mark.parametrize("in_block", [False, True])
+@pytest.mark.usefixtures("left_asleep")
 async def test_a_cancelled_statement_costs_its_connection_and_nothing_else(
-    in_block: bool, shop: Any, rows: Any, server: Any, eventually: Any, left_asleep: Any
+    in_block: bool, shop: Any, rows: Any, server: Any, eventually: Any
 ) -> None:
     shop.configure(async_db={"pool_size": 1})
 

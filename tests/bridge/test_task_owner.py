@@ -614,8 +614,12 @@ async def test_a_child_beside_its_waiting_parent_is_refused_at_once_or_served(sh
 # Closing
 
 
+def close_default() -> None:
+    connections["default"].close()
+
+
 CLOSERS: list[Callable[[], Any]] = [
-    lambda: connections["default"].close(),
+    close_default,
     connections.close_all,
     close_old_connections,
 ]
