@@ -10,7 +10,6 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self, cast
 
