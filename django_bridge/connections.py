@@ -1,17 +1,21 @@
 """The storage behind ``django.db.connections``, which asks the scope first, then Django's own.
 
-Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2 and 6.1, ``utils/connection.py``), so
+Beside it ``async_unsafe`` (Django 5.2 and 6.1, ``utils/asyncio.py``) learns that code in our greenlets may wait. Both
+are in force as soon as there is a database, for a ``connection_created`` receiver runs in a greenlet in any mode;
+without a scope neither does anything. Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2 and 6.1, ``utils/connection.py``), so
 that everything above it, and every ENGINE, stays as it is. Where no scope is open nothing is different.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.utils import asyncio as guard
 
 from asyncdb import Database
 from asyncdb.greenlets import in_greenlet
@@ -65,6 +69,7 @@ class Storage:
 
 def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
+    guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
         _handler._connections = Storage(_handler._connections, database)
 
@@ -107,6 +112,14 @@ def _for_a_thread(wrapper: Any) -> Any:
 
     own.close = close_both
     return own
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """``get_running_loop`` as if no loop ran, for code in our greenlets."""
+    loop = asyncio._get_running_loop()
+    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
+        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
+    return loop
 
 
 def _scope_here() -> Scope | None:

@@ -37,7 +37,6 @@ __all__ = [
     "native",
     "rows_from_the_first_step",
     "run_django",
-    "running_loop",
 ]
 
 P = ParamSpec("P")
@@ -139,14 +138,6 @@ def _is_safe(function: Callable[..., Any]) -> bool:
 
 def _in_our_greenlet() -> bool:
     return in_greenlet() and on_the_loop() and isinstance(inherited(), Scope)
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
-    loop = asyncio._get_running_loop()
-    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
-        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
-    return loop
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
