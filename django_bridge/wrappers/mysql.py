@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
@@ -26,9 +26,10 @@ from .base import OnSeat
 
 _NO_BACKSLASH_ESCAPES = 0x0200
 _CHECKED = frozenset({1048, 1690, 3819, 4025})
-"""Error codes that Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
+"""What Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
 _TIMES = (FIELD_TYPE.TIME,)
 _DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+_MIDNIGHT = datetime.datetime(1, 1, 1)  # noqa: DTZ001  (a TIME has no zone)
 _TO_CONVERT = frozenset((*_TIMES, *_DATES))
 
 
@@ -70,8 +71,8 @@ class OnMySQLSeat(OnSeat):
         return cursor
 
     def make_cursor(self, cursor: Any) -> Any:
-        made: Any = super().make_cursor(cursor)
-        if type(made) is CursorWrapper and type(cursor) is Cursor:
+        made: Any = cast("Any", super()).make_cursor(cursor)
+        if (type(made), type(cursor)) == (CursorWrapper, Cursor):
             # The rows are here: no error of the driver's is to be translated where they are read.
             made.fetchmany, made.close = cursor.fetchmany, cursor.close
         return made
@@ -80,7 +81,7 @@ class OnMySQLSeat(OnSeat):
         with self.wrap_database_errors:
             cursor = StreamCursor(self)
             self.register(cursor, streams=True)
-            return self._prepare_cursor(cursor)
+            return cast("Any", self)._prepare_cursor(cursor)
 
 
 class _Connection:
@@ -89,20 +90,20 @@ class _Connection:
     def __init__(self, wrapper: OnMySQLSeat) -> None:
         self._wrapper = wrapper
 
-    def cursor(self, *_: Any) -> Cursor:
+    def cursor(self, *_: Any) -> Any:
         return self._wrapper.create_cursor()
 
     def ping(self, *_: Any) -> None:
-        wrapper = self._wrapper
-        wrapper.seat.call(lambda: await_(wrapper.taken().probe()))
+        self._wrapper.seat.call(self._ping)
+
+    def _ping(self) -> None:
+        await_(self._wrapper.taken().probe())
 
     def get_server_info(self) -> str:
-        wrapper = self._wrapper
-        return str(wrapper.seat.call(lambda: wrapper.taken().driver_connection.get_server_info()))
+        return str(self._wrapper.seat.call(self._wrapper.taken).driver_connection.get_server_info())
 
     def thread_id(self) -> int:
-        wrapper = self._wrapper
-        return int(wrapper.seat.call(lambda: wrapper.taken().driver_connection.thread_id()))
+        return int(self._wrapper.seat.call(self._wrapper.taken).driver_connection.thread_id())
 
     encoders: Mapping[Any, Any] = MappingProxyType({})
 
@@ -111,8 +112,7 @@ class _Connection:
 
         Of bytes and bool mysqlclient makes bytes, which Django knows.
         """
-        wrapper = self._wrapper
-        plain = wrapper.seat.call(lambda: _is_plain(wrapper.taken().driver_connection))
+        plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).driver_connection)
         if isinstance(value, bytes | bytearray):
             return _quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
         text = literal(value, plain=plain)
@@ -196,7 +196,7 @@ class Cursor:
         if self._closed:
             raise errors.ProgrammingError("cursor closed")
 
-    def __enter__(self) -> Cursor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -336,7 +336,7 @@ def _bound(query: str, args: Any, raw: Any) -> str:
     else:
         values = tuple([literal(value, plain=plain) for value in args])
     try:
-        return query % values
+        return cast("str", query % values)
     except TypeError as err:
         raise errors.ProgrammingError(str(err)) from err
 
@@ -417,4 +417,4 @@ def _row(row: Any, times: list[int], dates: list[int]) -> Any:
 def _time(value: Any) -> Any:
     if not isinstance(value, datetime.timedelta):
         return value
-    return (datetime.datetime.min + value).time()
+    return (_MIDNIGHT + value).time()

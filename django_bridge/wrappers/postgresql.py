@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
@@ -162,11 +163,11 @@ class Face(psycopg.Connection[Any]):
     def statement(self, function: Callable[..., T], query: Any, *args: Any, **kwargs: Any) -> T:
         """Runs a cursor's method that sends ``query``, on the loop."""
         wrapper = self._seated()
-        return wrapper.seat.call(self._statement, wrapper, _text(query, self), function, query, args, kwargs)
+        return cast("T", wrapper.seat.call(self._statement, wrapper, partial(function, query, *args, **kwargs), query))
 
-    def _statement(self, wrapper: Any, text: str, function: Callable[..., T], query: Any, args: Any, kwargs: Any) -> T:
-        wrapper.before(text)
-        return function(query, *args, **kwargs)
+    def _statement(self, wrapper: Any, send: Callable[[], T], query: Any) -> T:
+        wrapper.before(_text(query, self))
+        return send()
 
     def _note(self, wrapper: Any, error: BaseException) -> None:
         if isinstance(error, psycopg.Error) or self.pgconn.transaction_status == TransactionStatus.ACTIVE:
@@ -213,12 +214,13 @@ class _Seated:
     def close(self) -> None:
         face = self._conn
         wrapper = face.wrapper
-        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(self, psycopg.ServerCursor):
-            self._close()  # type: ignore[attr-defined]  # psycopg's: it asks the server nothing
+        cursor: Any = self
+        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(cursor, psycopg.ServerCursor):
+            cursor._close()  # which asks the server nothing
         elif in_greenlet() or not on_the_loop():
             super().close()  # type: ignore[misc]  # a mixin
         else:
-            self._close()  # type: ignore[attr-defined]  # left open by who cannot wait: the server closes it
+            cursor._close()  # left open by who cannot wait: the server closes it
             if face.autocommit:
                 face._link.doom = face._link.doom or "a stream was left unfinished"
         if wrapper is not None:

@@ -42,13 +42,13 @@ class OnSQLiteSeat(OnSeat):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function(real connection, ...)`` in aiosqlite's thread, and waits."""
-        return self.seat.call(self._in_thread, functools.partial(function), *args)
+        return cast("T", self.seat.call(self._in_thread, function, *args))
 
     def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         link = self.taken()
         raw = link.driver_connection
         try:
-            return link.wait_for(raw._execute(function, raw._conn, *args))
+            return cast("T", link.wait_for(raw._execute(function, raw._conn, *args)))
         except BaseException as error:
             if not isinstance(error, Exception) or isinstance(error, sqlite3.Error):
                 self.failed(error)
