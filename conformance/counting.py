@@ -1,7 +1,7 @@
 """How many statements were sent, and by which kind of driver.
 
-Nothing of ours is asked. A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways
-of running. Which driver carried it is seen in the drivers' own code, which nobody here wrote:
+A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways of running. Which driver
+carried it is seen in the drivers' own code, but for the one method that asyncdb overrides in psycopg's:
 
 - a **sync** driver was at work if mysqlclient's ``Connection.query`` or psycopg's blocking ``waiting.wait`` was entered
   in any thread before the statement came back, or the cursor of ``sqlite3`` in the same thread;
