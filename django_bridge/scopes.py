@@ -232,7 +232,7 @@ class Scope:
         held = ", ".join(repr(alias) for alias, seat in self.seats.items() if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
             f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a "
-            f"changed session on it, and {task_name(task)} reached it by an inherited context: await one after the other "
+            f"changed session on it, and {task_name(task)} reached it by an inherited context: await one after another "
             "in the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
             "asyncio.timeout), or open a scope in the task (async with scope())",
         )

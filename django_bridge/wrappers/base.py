@@ -55,11 +55,11 @@ class _EnsureConnection:
     count connections, by replacing the method of Django's class (Django 6.1 ``SimpleTestCase``, pytest-django).
     """
 
-    def __get__(self, wrapper: Any, owner: type | None = None) -> Any:
+    def __get__(self, wrapper: Any, owner: type | None = None) -> Callable[..., None]:
         if wrapper is None:
             return BaseDatabaseWrapper.ensure_connection
         if in_greenlet() or not on_the_loop():
-            return partial(_ensure, wrapper, cast("Any", super)(OnSeat, wrapper).ensure_connection)
+            return partial(_ensure, wrapper, cast("Any", super(OnSeat, wrapper)).ensure_connection)
         return _nothing
 
 
@@ -117,7 +117,7 @@ class OnSeat(_Wrapper):
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
-    ensure_connection = _EnsureConnection()
+    ensure_connection = _EnsureConnection()  # type: ignore[assignment]  # a method, looked up anew
 
     def connect(self) -> None:
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False

@@ -102,6 +102,7 @@ async def test_a_cancelled_function_is_told_and_its_connection_is_not_used_again
         assert await ContentType.objects.acount() >= 0
 
 
+@pytest.mark.native_only("in a thread nothing blocks the loop")
 @pytest.mark.families("sqlite")
 @pytest.mark.parametrize("debug", [True, False])
 async def test_under_debug_a_function_that_blocks_the_loop_is_named(
