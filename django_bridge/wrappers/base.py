@@ -117,7 +117,7 @@ class OnSeat(_Wrapper):
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
-    ensure_connection = _EnsureConnection()  # type: ignore[assignment]  # a method, looked up anew
+    ensure_connection = _EnsureConnection()
 
     def connect(self) -> None:
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
