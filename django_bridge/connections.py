@@ -2,8 +2,8 @@
 
 Beside it ``async_unsafe`` (Django 5.2 and 6.1, ``utils/asyncio.py``) learns that code in our greenlets may wait. Both
 are in force as soon as there is a database, for a ``connection_created`` receiver runs in a greenlet in any mode;
-without a scope neither does anything. Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2 and 6.1, ``utils/connection.py``), so
-that everything above it, and every ENGINE, stays as it is. Where no scope is open nothing is different.
+without a scope neither does anything. Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2
+and 6.1, ``utils/connection.py``), so that everything above it, and every ENGINE, stays as it is.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from django.db import connection, transaction
 from asyncdb import registry
 from django_bridge import run_django, scope
 
+pytestmark = pytest.mark.native_only("threads of a scope")
+
 
 @pytest.fixture
 async def visits(project: Any, tmp_path: Any, django_db_blocker: Any) -> AsyncIterator[None]:

@@ -81,6 +81,7 @@ async def test_the_loop_goes_on_while_the_function_waits_for_the_database(migrat
     assert turns > 10
 
 
+@pytest.mark.native_only("a thread cannot be cancelled")
 @pytest.mark.families("mariadb", "postgresql")
 async def test_a_cancelled_function_is_told_and_its_connection_is_not_used_again(migrated: Any, family: str) -> None:
     told: list[type[BaseException]] = []

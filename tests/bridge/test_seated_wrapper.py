@@ -13,6 +13,8 @@ from django.db.backends.signals import connection_created
 
 from django_bridge import run_django, scope
 
+pytestmark = pytest.mark.native_only("it looks at a wrapper on a seat")
+
 
 @pytest.fixture
 async def visits(bridged: Any, django_db_blocker: Any) -> AsyncIterator[None]:
