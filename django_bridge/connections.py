@@ -51,7 +51,9 @@ class Storage:
             if is_native(alias):
                 return _make(there, alias, partial(self._database, alias))
             if alias in settings.DATABASES and on_the_loop() and in_greenlet():
-                return there.wrappers.setdefault(alias, Elsewhere(alias))
+                if alias not in there.elsewhere:
+                    there.elsewhere[alias] = Elsewhere(alias)
+                return there.elsewhere[alias]
         return getattr(self._djangos, alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:

@@ -21,7 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 
 from asyncdb.greenlets import await_, in_greenlet
@@ -53,12 +53,14 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
     that blocks longer than the loop's ``slow_callback_duration`` (0.1 s) outside of database waits.
 
+    Where the default alias stays in threads (``"mode": "threads"``), the function runs in one.
+
     - **errors**: those of ``function``; ``TypeError`` for a coroutine function;
     - **cancel**: raised in ``function`` where it waits for the database; that connection is closed.
     """
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
-    if not enabled() or is_djangos_affair():
+    if not enabled() or is_djangos_affair() or not is_native(DEFAULT_DB_ALIAS):
         return await sync_to_async(function)(*args, **kwargs)
     work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
@@ -69,7 +71,9 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
     if thread_sensitive and not options and _is_safe(function):
-        return functools.partial(_run_or_leave, function)
+        return functools.partial(
+            _next_rows if getattr(function, "__name__", "") == "next_slice" else _run_or_leave, function
+        )
     return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
@@ -83,6 +87,13 @@ async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any
     if is_djangos_affair() or (threads_are_used() and _stays_in_threads(function, kwargs)):
         return await sync_to_async(function)(*args, **kwargs)
     return await _run(function, args, kwargs)
+
+
+async def _next_rows(function: Callable[..., T], /, *args: Any) -> T:
+    """The next rows of ``aiterator()``; if they were there already, others have their turn all the same."""
+    rows = await _run_or_leave(function, *args)
+    await asyncio.sleep(0)
+    return rows
 
 
 async def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:

@@ -206,6 +206,8 @@ class Scope:
         self.loop = loop
         self.seats: dict[str, Seat] = {}
         self.wrappers: dict[str, Any] = {}
+        self.elsewhere: dict[str, Any] = {}
+        """What stands on the loop for the aliases that stay in threads."""
         self.guests: set[Scope] = set()
 
     def __repr__(self) -> str:

@@ -299,6 +299,7 @@ class StreamCursor(Cursor):
         self._await(link, raw.query(sql, unbuffered=True))
         result = raw._result
         self.description, self.rowcount = result.description, -1
+        link.pause_reading()
 
     def _fetch(self, size: int | None) -> Sequence[Any]:
         link = self._wrapper.taken()
@@ -306,6 +307,7 @@ class StreamCursor(Cursor):
         rows: list[Any] = []
 
         async def read() -> None:
+            link.resume_reading()
             while result is not None and (size is None or len(rows) < size):
                 pending = result._take_pending_rows(None if size is None else size - len(rows))
                 if pending:
@@ -317,6 +319,8 @@ class StreamCursor(Cursor):
                 rows.append(row)
 
         self._await(link, read())
+        if link.stream_unfinished:
+            link.pause_reading()
         return _converted(tuple(rows), self.description)
 
 

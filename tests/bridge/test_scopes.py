@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -441,12 +441,16 @@ async def test_captured_queries_in_a_sync_view(shop: Any, rows: Any, project: An
 SLEEP = {"mariadb": "SELECT SLEEP(30)", "mysql": "SELECT SLEEP(30)", "postgresql": "SELECT pg_sleep(30)"}
 
 
-def is_sleeping(shop: Any, server: Any) -> bool:
-    names = connections.settings["default"]["NAME"]
-    busy = [
-        one for one in server.connections() if one.database == names and one.command in {"Query", "Execute", "active"}
-    ]
-    return bool(busy)
+@pytest.fixture
+def left_asleep(server: Any, database_name: str) -> Iterator[None]:
+    """What a cancelled client leaves on the server sleeps on there: it is ended."""
+    yield
+    server.kill_connections(database=database_name)
+
+
+def is_sleeping(server: Any, database: str) -> bool:
+    busy = {"Query", "Execute", "active"}
+    return any(one.database == database and one.command in busy for one in server.connections())
 
 
 @pool
@@ -454,8 +458,10 @@ def is_sleeping(shop: Any, server: Any) -> bool:
 @pytest.mark.parametrize("in_block", [False, True])
 @pytest.mark.usefixtures("left_asleep")
 async def test_a_cancelled_statement_costs_its_connection_and_nothing_else(
-    in_block: bool, shop: Any, rows: Any, server: Any, eventually: Any
+    in_block: bool, shop: Any, server: Any, database_name: str, eventually: Any
 ) -> None:
+    rows = shop.models.Row.objects
+    await shop.create(shop.models.Row)
     shop.configure(async_db={"pool_size": 1})
 
     def work() -> None:
@@ -471,7 +477,7 @@ async def test_a_cancelled_statement_costs_its_connection_and_nothing_else(
             await run_django(work)
 
     task = asyncio.create_task(owner())
-    await eventually(lambda: asyncio.to_thread(is_sleeping, server), within=10.0)
+    await eventually(lambda: asyncio.to_thread(is_sleeping, server, database_name), within=10.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(10):

@@ -12,7 +12,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
-from django_bridge import run_django, scope
+from django_bridge import hooks, run_django, scope
 
 from .site import SCOPED, get, site
 
@@ -153,10 +153,31 @@ async def test_every_kind_of_rows_is_streamed(rows: Any) -> None:
     assert [one async for one in few.values_list("number", "pk")] == [(1, 1), (2, 2), (3, 3)]
 
 
-async def test_tuples_are_not_streamed_as_django_itself_asks_for_them_on_the_loop(shop: Any, rows: Any) -> None:
-    """A canary: ValuesListIterable.__iter__ is no generator (Django 5.2 and 6.1), so that aiterator() fails there."""
-    with pytest.raises(SynchronousOnlyOperation):
-        [one async for one in rows.values_list("number", "pk").aiterator()]
+@pytest.mark.native_only("Django's own cannot")
+async def test_tuples_are_streamed_where_djangos_own_asks_for_them_on_the_loop(shop: Any, rows: Any) -> None:
+    """ValuesListIterable.__iter__ is no generator (Django 5.2 and 6.1): a canary, and what the hook is for."""
+    few = rows.filter(number__lte=3).order_by("number")
+    assert [one async for one in few.values_list("number", "pk").aiterator()] == [(1, 1), (2, 2), (3, 3)]
+    hooks.uninstall()
+    try:
+        with pytest.raises(SynchronousOnlyOperation):
+            [one async for one in few.values_list("number", "pk").aiterator()]
+    finally:
+        hooks.install()
+
+
+@streamed_by_us
+@servers
+async def test_a_slow_reader_lets_the_server_wait(shop: Any) -> None:
+    rows = await filled(shop, 40_000)
+    tracemalloc.start()
+    try:
+        async for _ in rows.values("number", "text").aiterator(chunk_size=500):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def break_off(rows: Any) -> None:
