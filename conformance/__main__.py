@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import platform
@@ -16,8 +17,8 @@ import django
 
 from asyncdb.testing import DatabaseServer
 
-from .compare import compare
-from .excuses import Excuse, excuses, of_family
+from .compare import compare, unfit
+from .excuses import Excuse, excuses, of_family, without_a_test
 from .families import FAMILIES, databases, server_of
 from .job import WAYS, Job
 from .records import Record, Results
@@ -26,7 +27,8 @@ from .selection import ALL, SHORT, Groups, only
 from .sources import tests_of_installed_django
 from .workers import Done, run_all, start
 
-_CACHE = Path(__file__).resolve().parent.parent / ".conformance"
+_ROOT = Path(__file__).resolve().parent.parent
+_CACHE = _ROOT / ".conformance"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -38,7 +40,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="one way is only run, and not compared")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (2)")
-    parser.add_argument("--resume", action="store_true", help="go on where the last run was interrupted")
+    parser.add_argument("--resume", action="store_true", help="go on where a run of this code was interrupted")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for a group of apps (1800)")
     parser.add_argument("--test-timeout", type=float, default=120.0, help="seconds for one test (120)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and every difference")
@@ -75,10 +77,8 @@ def _family(name: str, groups: Groups, tests: Path, known: Sequence[Excuse], opt
             for group, labels in groups.items()
             for way in options.ways
         ]
-        if not options.resume:
-            for job in jobs:
-                job.results_file.unlink(missing_ok=True)
-                job.results_file.with_suffix(".log").unlink(missing_ok=True)
+        for job in jobs:
+            _forget(job, but_its_own=options.resume)
         done = run_all(jobs, at_a_time=options.jobs, timeout=options.timeout, tell=_tell)
         if len(options.ways) < len(WAYS):
             return Family(name, [], [])
@@ -91,9 +91,9 @@ def _family(name: str, groups: Groups, tests: Path, known: Sequence[Excuse], opt
         run = {record.test for record in records["stock"]}
         excused = {test: excuse for test, excuse in of_family(known, name).items() if test in run}
         problems += _unfounded(jobs[0], excused)
-        if not options.labels and not options.short:
-            missing = of_family(known, name).keys() - run
-            problems += [f"{test} is excused, and there is no such test" for test in sorted(missing)]
+        chosen = {label for labels in groups.values() for label in labels} if options.labels or options.short else None
+        problems += without_a_test(of_family(known, name), run, chosen)
+        problems += unfit(records["stock"])
         return Family(name, compare(records["stock"], records["ours"], excused), problems)
 
 
@@ -107,8 +107,8 @@ def _job(
     server: DatabaseServer | None,
     test_timeout: float,
 ) -> Job:
-    # Another selection of labels is another file; --resume would take it for done.
-    kept = f"{group}-{hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest()[:8]}.jsonl"
+    # Other labels, or other code, is another file: --resume would take it for done.
+    kept = f"{group}-{_digest(json.dumps(list(labels)).encode())}-{_code(way)}.jsonl"
     return Job(
         family=family,
         way="ours" if way == "ours" else "stock",
@@ -119,6 +119,28 @@ def _job(
         test_timeout=test_timeout,
         databases=databases(family, server, f"{way}_{group}"),
     )
+
+
+_PACKAGES = {"stock": ("conformance",), "ours": ("asyncdb", "conformance", "django_bridge")}
+
+
+@functools.cache
+def _code(way: str) -> str:
+    """What the results of a way of running depend on, beside Django."""
+    files = sorted(file for package in _PACKAGES[way] for file in (_ROOT / package).rglob("*.py"))
+    return _digest(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+
+
+def _digest(of: bytes) -> str:
+    return hashlib.sha256(of).hexdigest()[:8]
+
+
+def _forget(job: Job, *, but_its_own: bool) -> None:
+    """Removes what is left of earlier runs of a job, and of other code."""
+    name = job.results_file.stem
+    for file in job.results_file.parent.glob(f"{name.rsplit('-', 1)[0]}-*"):
+        if not (but_its_own and file.stem == name):
+            file.unlink()
 
 
 def _records(job: Job) -> list[Record]:

@@ -10,6 +10,8 @@ from .excuses import Excuse
 from .records import ERROR, FAILED, KILLED, PASSED, SKIPPED, Record
 
 LEAST_SHARE = 0.95
+MOST_FAILURES = 0.01
+"""Of the tests as Django is; beyond, the server or the machine is at fault, and the comparison says nothing."""
 
 _MISSING = "missing"
 
@@ -72,6 +74,15 @@ def compare(stock: Sequence[Record], ours: Sequence[Record], excused: Mapping[st
         )
         for name in names
     ]
+
+
+def unfit(stock: Sequence[Record]) -> list[str]:
+    """Says so if too many tests fail as Django is: whatever fails there is not compared."""
+    fails = Outcomes.of(stock)
+    bad = fails.failed + fails.errors
+    if bad > max(MOST_FAILURES * fails.tests, 2):
+        return [f"{bad} of {fails.tests} tests fail stock, and are compared with nothing: is the server up?"]
+    return []
 
 
 def _compare(name: str, stock: Mapping[str, Record], ours: Mapping[str, Record], excused: Mapping[str, Excuse]) -> App:

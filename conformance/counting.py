@@ -1,12 +1,12 @@
 """How many statements were sent, and by which kind of driver.
 
-Nothing of ours is asked. A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways
-of running. Which driver carried it is seen in the drivers' own code, which nobody here wrote:
+A statement is what Django's own ``CursorWrapper`` hands to the cursor below it, in both ways of running. Which driver
+carried it is seen in the drivers' own code, but for the one method that asyncdb overrides in psycopg's:
 
 - a **sync** driver was at work if mysqlclient's ``Connection.query`` or psycopg's blocking ``waiting.wait`` was entered
   in any thread before the statement came back, or the cursor of ``sqlite3`` in the same thread;
-- an **async** driver was at work if asyncmy's ``Connection._execute_command``, psycopg's ``waiting.wait_async``, or
-  aiosqlite's ``Connection._execute`` was entered.
+- an **async** driver was at work if asyncmy's ``Connection._execute_command``, the coroutine ``wait`` of psycopg's
+  ``AsyncConnection`` or of a subclass of it (asyncdb has one), or aiosqlite's ``Connection._execute`` was entered.
 
 A statement is native if an async driver was at work and no sync one. One that reached no driver (refused by Django, or
 by a cursor of a test's own making) was not sent. For SQLite the same ``sqlite3`` is below both, but under aiosqlite it
@@ -78,10 +78,14 @@ class Counter:
         _replace(AsyncConnection, "_execute_command", self._async)
 
     def _watch_postgresql(self) -> None:
-        from psycopg import waiting
+        from psycopg import AsyncConnection, waiting
+
+        import asyncdb.drivers.psycopg_waits  # noqa: F401  # so that its subclass is there
 
         _replace(waiting, "wait", self._sync)
-        _replace(waiting, "wait_async", self._async)
+        for each in (AsyncConnection, *AsyncConnection.__subclasses__()):
+            if "wait" in vars(each):
+                _replace(each, "wait", self._async)
 
     def _watch_sqlite(self) -> None:
         from aiosqlite import Connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +54,12 @@ def excuses(path: Path = _FILE) -> list[Excuse]:
 def of_family(known: Sequence[Excuse], family: str) -> dict[str, Excuse]:
     """Returns those that hold on ``family``, by test."""
     return {excuse.test: excuse for excuse in known if excuse.families is None or family in excuse.families}
+
+
+def without_a_test(excused: Collection[str], run: Collection[str], apps: Collection[str] | None = None) -> list[str]:
+    """Says which excuses are for a test that was not run, though all of its app was; ``apps`` None: all apps were."""
+    return [
+        f"{test} is excused, and there is no such test"
+        for test in sorted(excused)
+        if test not in run and (apps is None or test.split(".", 1)[0] in apps)
+    ]

@@ -16,6 +16,9 @@ from django.test.utils import iter_test_cases  # type: ignore[attr-defined]  # t
 from .counting import Counter
 from .job import Job
 from .records import ERROR, FAILED, PASSED, SKIPPED, Record, Results
+from .selection import TIMED
+
+_KEPT = ("_test_serialized_contents", "mysql_is_mariadb")
 
 _job = Job.from_environment()
 _results = Results(_job.results_file)
@@ -96,8 +99,8 @@ class StockRunner(DiscoverRunner):
 
     def build_suite(self, *args: Any, **kwargs: Any) -> Any:
         suite = super().build_suite(*args, **kwargs)
-        done = {record.test for record in _results.read()[0]}
-        return self.test_suite([test for test in iter_test_cases(suite) if test.id() not in done])
+        left_out = {record.test for record in _results.read()[0]}.union(TIMED)
+        return self.test_suite([test for test in iter_test_cases(suite) if test.id() not in left_out])
 
     def get_resultclass(self) -> type[Result]:
         return Result
@@ -116,9 +119,16 @@ class OursRunner(StockRunner):
     """All tests in one greenlet of one task, in one scope; only the databases are made and removed Django's way."""
 
     def _run(self, suite: Any) -> Any:
-        return asyncio.run(self._on_the_loop(suite))
+        from django.db import connections
 
-    async def _on_the_loop(self, suite: Any) -> Any:
+        # What Django keeps on the wrapper that made the databases: rows of migrations, which tests want back, and what
+        # it has asked of the server by then, which they replace. On the loop another wrapper would be found.
+        kept = {
+            each.alias: {name: vars(each)[name] for name in _KEPT if name in vars(each)} for each in connections.all()
+        }
+        return asyncio.run(self._on_the_loop(suite, kept))
+
+    async def _on_the_loop(self, suite: Any, kept: dict[str, dict[str, Any]]) -> Any:
         from django.apps import AppConfig
         from django.db import connections
 
@@ -127,13 +137,10 @@ class OursRunner(StockRunner):
 
         # What a project gets by INSTALLED_APPS, without a change in what the tests see there.
         AppConfig.create("django_bridge").ready()
-        # Rows of migrations, which Django keeps on the wrapper that made the databases, for tests that want them back.
-        kept = {each.alias: vars(each).get("_test_serialized_contents") for each in connections.all()}
 
         def run() -> Any:
-            for alias, rows in kept.items():
-                if rows is not None:
-                    vars(connections[alias])["_test_serialized_contents"] = rows
+            for alias, values in kept.items():
+                vars(connections[alias]).update(values)
             return super(OursRunner, self)._run(suite)
 
         try:

@@ -12,6 +12,8 @@ _DATA = tomllib.loads(Path(__file__).with_name("apps.toml").read_text())
 
 ALL: Groups = _DATA["groups"]
 SHORT: Groups = {"short": _DATA["short"]["labels"]}
+TIMED: Sequence[str] = _DATA["timed"]
+"""Tests that are run neither way."""
 
 
 def only(groups: Groups, labels: Sequence[str]) -> Groups:

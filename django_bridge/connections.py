@@ -1,17 +1,21 @@
 """The storage behind ``django.db.connections``, which asks the scope first, then Django's own.
 
-Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2 and 6.1, ``utils/connection.py``), so
-that everything above it, and every ENGINE, stays as it is. Where no scope is open nothing is different.
+Beside it ``async_unsafe`` (Django 5.2 and 6.1, ``utils/asyncio.py``) learns that code in our greenlets may wait. Both
+are in force as soon as there is a database, for a ``connection_created`` receiver runs in a greenlet in any mode;
+without a scope neither does anything. Only the attribute ``_connections`` of Django's handler is replaced (Django 5.2
+and 6.1, ``utils/connection.py``), so that everything above it, and every ENGINE, stays as it is.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.utils import asyncio as guard
 
 from asyncdb import Database
 from asyncdb.greenlets import in_greenlet
@@ -47,7 +51,9 @@ class Storage:
             if is_native(alias):
                 return _make(there, alias, partial(self._database, alias))
             if alias in settings.DATABASES and on_the_loop() and in_greenlet():
-                return there.wrappers.setdefault(alias, Elsewhere(alias))
+                if alias not in there.elsewhere:
+                    there.elsewhere[alias] = Elsewhere(alias)
+                return there.elsewhere[alias]
         return getattr(self._djangos, alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:
@@ -65,6 +71,7 @@ class Storage:
 
 def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
+    guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
         _handler._connections = Storage(_handler._connections, database)
 
@@ -95,10 +102,26 @@ def forget() -> None:
 
 
 def _for_a_thread(wrapper: Any) -> Any:
-    """Django's own connection for a thread that was handed a scope's: the same settings, the same leave to share."""
+    """Django's own connection for a thread that was handed a scope's, as a live server's is in tests."""
     own = wrapper.of_django()
     own._thread_ident, own._thread_sharing_count = wrapper._thread_ident, wrapper._thread_sharing_count
+    wrapper.lend(own)
+    close = own.close
+
+    def close_both() -> None:
+        close()
+        wrapper.released()
+
+    own.close = close_both
     return own
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """``get_running_loop`` as if no loop ran, for code in our greenlets."""
+    loop = asyncio._get_running_loop()
+    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
+        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
+    return loop
 
 
 def _scope_here() -> Scope | None:

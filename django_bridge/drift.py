@@ -115,6 +115,9 @@ _NAMED: Mapping[str, Sequence[str]] = {
 }
 """The others, as patterns; a release has not every one of them."""
 
+_FORBID = ("django.test.testcases", "pytest_django.plugin")
+"""What forbids the database in tests that did not ask for it, and wraps nothing (Django 6.1: ``ensure_connection``)."""
+
 _Table = dict[str, dict[str, Any]]
 
 
@@ -207,8 +210,8 @@ def _found() -> tuple[dict[str, str], set[str]]:
             continue
         for name, function, code in _everything(module):
             dotted = f"{place}.{name}"
-            if function.__module__ == "pytest_django.plugin":
-                unknown.add(dotted)  # forbids the database in tests that did not ask for it
+            if function.__module__ in _FORBID:
+                unknown.add(dotted)
             elif any(fnmatchcase(name, pattern) for pattern in _NAMED.get(place, ())) or (
                 place in _USERS and function.__globals__ is vars(module) and _calls_sync_to_async(code)
             ):

@@ -15,13 +15,14 @@ from functools import partial
 from typing import Any
 
 import django
-from asgiref.sync import AsyncToSync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.apps import apps
 
 from . import drift, lazy, scopes
 from ._foundation import SUPPORTED_DJANGO
 from .conf import process_mode
-from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step, running_loop
+from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step
+from .ownership import errand_to_its_end
 
 __all__ = ["install", "uninstall"]
 
@@ -85,8 +86,8 @@ def _hooks() -> Iterator[_Hook]:
             module = importlib.import_module(name)
             if "sync_to_async" in module.__dict__:
                 yield _Hook(module, "sync_to_async", native)
-    yield _Hook(importlib.import_module("django.utils.asyncio"), "get_running_loop", running_loop)
     yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
+    yield _Hook(SyncToAsync, "thread_handler", errand_to_its_end(SyncToAsync.thread_handler))
     iterable = importlib.import_module("django.db.models.query").BaseIterable
     yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")

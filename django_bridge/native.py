@@ -21,7 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.db import DatabaseCache
 from django.core.signals import request_finished, request_started
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 
 from asyncdb.greenlets import await_, in_greenlet
@@ -36,7 +36,6 @@ __all__ = [
     "native",
     "rows_from_the_first_step",
     "run_django",
-    "running_loop",
 ]
 
 P = ParamSpec("P")
@@ -53,12 +52,14 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
     that blocks longer than the loop's ``slow_callback_duration`` (0.1 s) outside of database waits.
 
+    Where the default alias stays in threads (``"mode": "threads"``), the function runs in one.
+
     - **errors**: those of ``function``; ``TypeError`` for a coroutine function;
     - **cancel**: raised in ``function`` where it waits for the database; that connection is closed.
     """
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
-    if not enabled() or left_to_django():
+    if not enabled() or left_to_django() or not is_native(DEFAULT_DB_ALIAS):
         return await sync_to_async(function)(*args, **kwargs)
     work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
@@ -69,7 +70,9 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
     if thread_sensitive and not options and _is_safe(function):
-        return functools.partial(_run_or_leave, function)
+        return functools.partial(
+            _next_rows if getattr(function, "__name__", "") == "next_slice" else _run_or_leave, function
+        )
     return sync_to_async(function, thread_sensitive=thread_sensitive, **options)
 
 
@@ -77,6 +80,13 @@ async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any
     if left_to_django() or (threads_are_used() and _stays_in_threads(function, kwargs)):
         return await sync_to_async(function)(*args, **kwargs)
     return await _run(function, args, kwargs)
+
+
+async def _next_rows(function: Callable[..., T], /, *args: Any) -> T:
+    """The next rows of ``aiterator()``; if they were there already, others have their turn all the same."""
+    rows = await _run_or_leave(function, *args)
+    await asyncio.sleep(0)
+    return rows
 
 
 async def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
@@ -132,14 +142,6 @@ def _is_safe(function: Callable[..., Any]) -> bool:
 
 def _in_our_greenlet() -> bool:
     return in_greenlet() and on_the_loop() and isinstance(inherited(), Scope)
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """``get_running_loop`` for ``async_unsafe``: code in our greenlets may wait, as if no loop ran."""
-    loop = asyncio._get_running_loop()
-    if loop is None or (in_greenlet() and isinstance(inherited(), Scope)):
-        raise RuntimeError("no loop runs here, or only one that waits for a greenlet")
-    return loop
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,41 +4,60 @@
 While a task waits so, what it waits for may act in its place; nothing else may. asgiref hands both ends of such a
 wait one and the same list (``task_context``), by which they are recognised.
 
-Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``;
+Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``,
 ``AsyncToSync.main_wrap``, ``executors``). The way of the waits is told by ``cr_await`` and its kin (Python manual,
-``inspect``), that of a thread by its stack.
+``inspect``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
-__all__ = ["Errand", "acts_for", "errand_of_this_thread", "has_sync_caller", "runs_for", "waiter_for"]
+__all__ = [
+    "Errand",
+    "acts_for",
+    "errand_of_this_thread",
+    "errand_to_its_end",
+    "has_sync_caller",
+    "runs_for",
+    "waiter_for",
+]
 
 Errand = list[Any]
 """One call of ``sync_to_async``, by asgiref's list of the tasks that its thread waits for."""
 
 _CALL = SyncToAsync.__call__.__code__
-_HANDLER = SyncToAsync.thread_handler.__code__
 _SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
 
 def errand_of_this_thread() -> Errand | None:
     """The call of ``sync_to_async`` that this thread works on; None in any other thread."""
-    errand: Errand | None = getattr(SyncToAsync.threadlocal, "task_context", None)
-    if errand is None:
-        return None
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not _HANDLER:
-        frame = frame.f_back
-    return errand if frame is not None else None  # asgiref leaves the list behind when it is done
+    return getattr(SyncToAsync.threadlocal, "task_context", None)
+
+
+def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """``SyncToAsync.thread_handler`` that leaves its thread as it found it.
+
+    asgiref's leaves the list of its call behind. A thread that runs another call while it waits by ``async_to_sync``
+    would go on under that one's name, and ``async_to_sync`` there would tell the wrong task for whom it waits.
+    """
+
+    @functools.wraps(handler)
+    def handle(*args: Any, **kwargs: Any) -> Any:
+        before = errand_of_this_thread()
+        try:
+            return handler(*args, **kwargs)
+        finally:
+            SyncToAsync.threadlocal.task_context = before
+
+    return handle
 
 
 def has_sync_caller() -> bool:

@@ -206,6 +206,8 @@ class Scope:
         self.loop = loop
         self.seats: dict[str, Seat] = {}
         self.wrappers: dict[str, Any] = {}
+        self.elsewhere: dict[str, Any] = {}
+        """What stands on the loop for the aliases that stay in threads."""
         self.guests: set[Scope] = set()
 
     def __repr__(self) -> str:
@@ -231,9 +233,9 @@ class Scope:
         """Raises the error that names both tasks and the remedy."""
         held = ", ".join(repr(alias) for alias, seat in self.seats.items() if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
-            f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a changed "
-            f"session on it, and {task_name(task)} reached it by an inherited context: await one after the other in "
-            "the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
+            f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a "
+            f"changed session on it, and {task_name(task)} reached it by an inherited context: await one after another "
+            "in the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
             "asyncio.timeout), or open a scope in the task (async with scope())",
         )
 

@@ -77,7 +77,7 @@ class _LentConnection(PoolProxiedConnection):
     def close(self) -> None:
         """The seat gives it back."""
 
-    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:  # noqa: FBT001, FBT002
         """Dooms it; who ends the transaction closes it."""
         if (link := self._link) is not None:
             link.doom = link.doom or (f"{type(e).__name__} amid a statement" if e is not None else "it was invalidated")
@@ -125,6 +125,17 @@ def _admit_flush(session: Any, *_: Any) -> None:
     session.info[_SHARED].admit(Kind.WRITE)
 
 
+@event.listens_for(_SharedSync, "after_transaction_create")
+def _savepoint_begins(session: Any, begun: SessionTransaction) -> None:
+    if begun.nested:
+        session.info[_SHARED].savepoint_begins(begun)
+
+
+@event.listens_for(_SharedSync, "after_soft_rollback")
+def _savepoint_rolled_back(session: Any, ended: SessionTransaction) -> None:
+    session.info[_SHARED].drop_hooks_since(ended)
+
+
 @event.listens_for(_SharedSync, "after_transaction_end")
 def _savepoint_ended(session: Any, ended: SessionTransaction) -> None:
     session.info[_SHARED].savepoint_ended(ended)
@@ -168,6 +179,8 @@ class SharedTransaction:
         self._link: PhysicalConnection = wrapper.taken()
         self._lent = _LentConnection(self._link)
         self._savepoints: list[_Savepoint] = []
+        self._hooks_before: dict[SessionTransaction, int] = {}
+        """How many hooks there were when the session began each of its savepoints."""
         engine = database.engine
         connection = Connection(engine.sync_engine, self._lent, _allow_revalidate=False)
         connection.begin()
@@ -184,7 +197,7 @@ class SharedTransaction:
 
     # -- the keeper's part ---------------------------------------------------------------------------------------
 
-    def admit(self, kind: Kind) -> None:  # noqa: ARG002  (a boundary is refused by the connection)
+    def admit(self, kind: Kind) -> None:
         self._require_task()
         if self.wrapper.needs_rollback:
             raise TransactionPoisoned(
@@ -212,6 +225,16 @@ class SharedTransaction:
             # The session has gone back by itself, and will do nothing before its user goes back as well.
             self.failed("a flush of its session failed")
             self._flush_failed_in = self.sync.get_nested_transaction()
+
+    def savepoint_begins(self, begun: SessionTransaction) -> None:
+        """Called when the session is about to set a savepoint, on whosever behalf."""
+        self._hooks_before[begun] = len(self.wrapper.run_on_commit)
+
+    def drop_hooks_since(self, ended: SessionTransaction) -> None:
+        """Called when the session went back to a savepoint: the hooks registered since are void."""
+        count = self._hooks_before.pop(ended, None)
+        if count is not None and self.wrapper.shared is self:
+            del self.wrapper.run_on_commit[count:]
 
     def savepoint_ended(self, ended: SessionTransaction) -> None:
         """Called when the session is through with a transaction of its own."""

@@ -126,6 +126,14 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
+    def pause_reading(self) -> None:
+        """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Takes what the server sends."""
+        self._transport.resume_reading()
+
     def abort(self) -> None:
         self.unwatch()
         try:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
@@ -58,13 +58,13 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
             if pgconn.transaction_status != TransactionStatus.ACTIVE:
                 raise
             self.unwatch()
-            return await super().wait(_Amid(gen, state, err), interval)
+            return await super().wait(cast("Any", _Amid(gen, state, err)), interval)
         finally:
             self._waiter = None
             if pgconn.status != ConnStatus.OK:
                 self.unwatch()
         self.unwatch()
-        return await super().wait(_Amid(gen, state), interval)
+        return await super().wait(cast("Any", _Amid(gen, state)), interval)
 
     def unwatch(self) -> None:
         """Ends the watch: the socket is to be closed, or somebody else is to wait for it."""

@@ -15,6 +15,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
@@ -62,12 +63,37 @@ class Shared(Protocol):
     def unseated(self) -> None: ...
 
 
+class _EnsureConnection:
+    """Django's method; on the loop outside of a greenlet nothing is needed before the first statement.
+
+    What it leads to is looked up where it is asked for, as it is on Django's wrapper: tests forbid the database, or
+    count connections, by replacing the method of Django's class (Django 6.1 ``SimpleTestCase``, pytest-django).
+    """
+
+    def __get__(self, wrapper: Any, owner: type | None = None) -> Callable[..., None]:
+        if wrapper is None:
+            return BaseDatabaseWrapper.ensure_connection
+        if in_greenlet() or not on_the_loop():
+            return partial(_ensure, wrapper, cast("Any", super(OnSeat, wrapper)).ensure_connection)
+        return _nothing
+
+
+def _ensure(wrapper: Any, connect: Callable[[], None]) -> None:
+    if wrapper.connection is None:
+        connect()
+
+
+def _nothing() -> None:
+    """Nothing to do."""
+
+
 class OnSeat(_Wrapper):
     """Mixin of the project's own wrapper: its connection is the one on the seat."""
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
     autocommit: bool
     seat: Seat
+    _was_closed = False
     _brought: Sequence[Any] = ()
     """Execute wrappers that receivers of ``connection_created`` put on the connection that sits here."""
     _known = 0
@@ -87,6 +113,7 @@ class OnSeat(_Wrapper):
         self.seat = seat
         seat.wrapper = self
         self.autocommit = True
+        self._was_closed = False
         self.queries_log = deque(maxlen=self.queries_limit)
         self.execute_wrappers = []
         self._thread_ident = get_ident()
@@ -107,25 +134,34 @@ class OnSeat(_Wrapper):
             or self.needs_rollback
             or self.closed_in_transaction
             or self._manual
-            or self._thread_sharing_count
+            or self.allow_thread_sharing
         )
 
     # -- connecting ----------------------------------------------------------------------------------------------
 
-    def ensure_connection(self) -> None:
-        """Connects, as Django does; on the loop outside of a greenlet nothing is needed before the first statement."""
-        if self.connection is None and (in_greenlet() or not on_the_loop()):
-            super().ensure_connection()
+    ensure_connection = _EnsureConnection()
 
     def connect(self) -> None:
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
         self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
         self.autocommit, self._manual = True, False
+        self.health_check_done, self.health_checks_enabled = True, self.settings_dict["CONN_HEALTH_CHECKS"]
         self._arrival = _Arrival()
         self.register(self._arrival)
         self.connection = self.seated_connection()
         if in_greenlet() or connection_created.receivers:
             self.seat.call(self.taken)  # now, for a receiver may bring execute wrappers
+        if self._was_closed:
+            self._was_closed = False
+            self._tell_again()
+
+    def _tell_again(self) -> None:
+        """Sends ``connection_created`` to who closed the connection by name: for them this one is new."""
+        del self.execute_wrappers[: len(self._brought)]
+        others = list(self.execute_wrappers)
+        connection_created.send(sender=self.project_class, connection=self)
+        self._brought = [one for one in self.execute_wrappers if one not in others]
+        self.execute_wrappers[:] = [*self._brought, *others]
 
     def seated_connection(self) -> Any:
         """What Django calls the connection: its family's DB-API connection, as far as Django uses it."""
@@ -160,21 +196,27 @@ class OnSeat(_Wrapper):
         with cast("Any", self.of_django())._nodb_cursor() as cursor:
             yield cursor
 
-    def init_connection_state(self) -> None:
-        """Asyncdb has made the session."""
-
     def get_autocommit(self) -> bool:
         return self.autocommit
 
     def close_if_health_check_failed(self) -> None:
-        """The pool has looked."""
+        """The pool has looked when the connection was taken; Django looks again after a request, if it is to."""
+        if self.connection is None or self.health_check_done or not self.health_checks_enabled:
+            return
+        self.health_check_done = True
+        if not self.is_usable() and (link := self.seat.link) is not None:
+            link.doom = link.doom or "it failed its health check"
+            self.close()
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Gives the connection back, as far as nothing keeps it; what is too old the pool replaces."""
-        self.seat.scope.soon(self.seat.settle)
+        """Looks as Django does, and gives the connection back if nothing keeps it; one too old the pool replaces."""
+        super().close_if_unusable_or_obsolete()
+        if not self.seat.scope.in_operation:  # else it goes back when that ends
+            self.seat.scope.soon(self.seat.settle)
 
     def is_usable(self) -> bool:
-        return self.seat.link is None or self.seat.link.doom is None
+        link = self.seat.link
+        return not self._was_closed and (link is None or link.doom is None)
 
     def validate_thread_sharing(self) -> None:
         """Whose turn it is, the seat checks at each call."""
@@ -184,10 +226,22 @@ class OnSeat(_Wrapper):
             self.seat.give_back()  # async code that closes all connections holds none: there is nothing to wait for
         else:
             super().close()
+        if self.connection is None:  # not so in a transaction, nor with SQLite's database in memory
+            self._was_closed = True
 
     def _close(self) -> None:
+        self._was_closed = True
         with contextlib.suppress(ScopeClosed):  # with its scope the connection went
             self.seat.call(self.seat.give_back)
+
+    def released(self) -> None:
+        """Called when a thread of its own closes the wrapper that stands there for this one."""
+        if not self.in_atomic_block:
+            self.connection = None
+            self.seat.scope.soon(self.seat.settle)
+
+    def lend(self, own: Any) -> None:
+        """Gives a wrapper for a thread of its own what it cannot do without."""
 
     # -- streams -------------------------------------------------------------------------------------------------
 
@@ -312,7 +366,8 @@ class OnSeat(_Wrapper):
         if self.hooks_wait:
             self._due, self.run_on_commit = self.run_on_commit, []
             return
-        self.run_on_commit = [(sids, _awaiting(hook), robust) for sids, hook, robust in self.run_on_commit]
+        waiting: list[Any] = self.run_on_commit
+        self.run_on_commit = [(sids, _awaiting(hook), robust) for sids, hook, robust in waiting]
         super().run_and_clear_commit_hooks()
 
     def hooks_due(self) -> list[tuple[Callable[[], Any], bool]]:

@@ -10,13 +10,14 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self, cast
 
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
 from asyncmy.converters import escape_string
 from django.db.backends.utils import CursorWrapper
+from django.utils.functional import cached_property
 
 from asyncdb.greenlets import await_
 
@@ -25,16 +26,32 @@ from .base import OnSeat
 
 _NO_BACKSLASH_ESCAPES = 0x0200
 _CHECKED = frozenset({1048, 1690, 3819, 4025})
-"""Error codes that Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
+"""What Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
 _TIMES = (FIELD_TYPE.TIME,)
 _DATES = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+_MIDNIGHT = datetime.datetime(1, 1, 1)  # noqa: DTZ001  (a TIME has no zone)
 _TO_CONVERT = frozenset((*_TIMES, *_DATES))
+
+
+class _Database:
+    """The driver's module, as far as Django asks a wrapper for it."""
+
+    Binary = bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(errors, name)
 
 
 class OnMySQLSeat(OnSeat):
     """Mixin of Django's MySQL wrapper."""
 
-    Database = errors
+    Database = _Database()
+
+    @cached_property
+    def isolation_level(self) -> str | None:
+        """What Django keeps of its settings when it connects."""
+        cast("Any", self).get_connection_params()
+        return cast("str | None", vars(self)["isolation_level"])
 
     @cached_property
     def _seated(self) -> _Connection:
@@ -43,14 +60,19 @@ class OnMySQLSeat(OnSeat):
     def seated_connection(self) -> Any:
         return self._seated
 
+    def close(self) -> None:
+        super().close()
+        if self.connection is None:
+            vars(self).pop("_seated", None)  # to who closed it, the next one is another
+
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = Cursor(self)
         self.register(cursor)
         return cursor
 
     def make_cursor(self, cursor: Any) -> Any:
-        made: Any = super().make_cursor(cursor)
-        if type(made) is CursorWrapper and type(cursor) is Cursor:
+        made: Any = cast("Any", super()).make_cursor(cursor)
+        if (type(made), type(cursor)) == (CursorWrapper, Cursor):
             # The rows are here: no error of the driver's is to be translated where they are read.
             made.fetchmany, made.close = cursor.fetchmany, cursor.close
         return made
@@ -59,7 +81,7 @@ class OnMySQLSeat(OnSeat):
         with self.wrap_database_errors:
             cursor = StreamCursor(self)
             self.register(cursor, streams=True)
-            return self._prepare_cursor(cursor)
+            return cast("Any", self)._prepare_cursor(cursor)
 
 
 class _Connection:
@@ -68,20 +90,33 @@ class _Connection:
     def __init__(self, wrapper: OnMySQLSeat) -> None:
         self._wrapper = wrapper
 
-    def cursor(self, *_: Any) -> Cursor:
+    def cursor(self, *_: Any) -> Any:
         return self._wrapper.create_cursor()
 
     def ping(self, *_: Any) -> None:
-        wrapper = self._wrapper
-        wrapper.seat.call(lambda: await_(wrapper.taken().probe()))
+        self._wrapper.seat.call(self._ping)
+
+    def _ping(self) -> None:
+        await_(self._wrapper.taken().probe())
 
     def get_server_info(self) -> str:
-        wrapper = self._wrapper
-        return str(wrapper.seat.call(lambda: wrapper.taken().driver_connection.get_server_info()))
+        return str(self._wrapper.seat.call(self._wrapper.taken).driver_connection.get_server_info())
 
     def thread_id(self) -> int:
-        wrapper = self._wrapper
-        return int(wrapper.seat.call(lambda: wrapper.taken().driver_connection.thread_id()))
+        return int(self._wrapper.seat.call(self._wrapper.taken).driver_connection.thread_id())
+
+    encoders: Mapping[Any, Any] = MappingProxyType({})
+
+    def escape(self, value: Any, _: Any = None) -> str | bytes:
+        """A value as an SQL literal: Django's schema editor writes defaults and conditions so.
+
+        Of bytes and bool mysqlclient makes bytes, which Django knows.
+        """
+        plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).driver_connection)
+        if isinstance(value, bytes | bytearray):
+            return _quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
+        text = literal(value, plain=plain)
+        return text.encode() if isinstance(value, bool) else text
 
     def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
         self._wrapper.set_autocommit(bool(enabled))
@@ -161,7 +196,7 @@ class Cursor:
         if self._closed:
             raise errors.ProgrammingError("cursor closed")
 
-    def __enter__(self) -> Cursor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -264,6 +299,7 @@ class StreamCursor(Cursor):
         self._await(link, raw.query(sql, unbuffered=True))
         result = raw._result
         self.description, self.rowcount = result.description, -1
+        link.pause_reading()
 
     def _fetch(self, size: int | None) -> Sequence[Any]:
         link = self._wrapper.taken()
@@ -271,6 +307,7 @@ class StreamCursor(Cursor):
         rows: list[Any] = []
 
         async def read() -> None:
+            link.resume_reading()
             while result is not None and (size is None or len(rows) < size):
                 pending = result._take_pending_rows(None if size is None else size - len(rows))
                 if pending:
@@ -282,6 +319,8 @@ class StreamCursor(Cursor):
                 rows.append(row)
 
         self._await(link, read())
+        if link.stream_unfinished:
+            link.pause_reading()
         return _converted(tuple(rows), self.description)
 
 
@@ -294,16 +333,21 @@ def _text(query: Any) -> str:
 
 def _bound(query: str, args: Any, raw: Any) -> str:
     """The statement with its parameters as literals, as mysqlclient sends it."""
-    plain = bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
+    plain = _is_plain(raw)
     values: Any
     if isinstance(args, Mapping):
         values = {key: literal(value, plain=plain) for key, value in args.items()}
     else:
         values = tuple([literal(value, plain=plain) for value in args])
     try:
-        return query % values
+        return cast("str", query % values)
     except TypeError as err:
         raise errors.ProgrammingError(str(err)) from err
+
+
+def _is_plain(raw: Any) -> bool:
+    """Whether the session knows no backslash escapes."""
+    return bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
 
 
 def literal(value: Any, *, plain: bool = False) -> str:
@@ -377,4 +421,4 @@ def _row(row: Any, times: list[int], dates: list[int]) -> Any:
 def _time(value: Any) -> Any:
     if not isinstance(value, datetime.timedelta):
         return value
-    return (datetime.datetime.min + value).time()
+    return (_MIDNIGHT + value).time()

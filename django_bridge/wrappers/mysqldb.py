@@ -123,6 +123,7 @@ def _stand_in() -> Mapping[str, ModuleType]:
     module.version_info = _STANDS_FOR
     module.__version__ = ".".join(map(str, _STANDS_FOR[:3]))
     module.constants, module.converters = constants, converters
+    module.Binary = bytes
     module.Connection = module.Connect = module.connect = _connect
     for name in _ERRORS:
         setattr(module, name, getattr(errors, name))

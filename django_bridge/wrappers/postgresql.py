@@ -8,7 +8,9 @@ SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
@@ -24,6 +26,7 @@ from ..scopes import on_the_loop
 from .base import OnSeat
 
 T = TypeVar("T")
+log = logging.getLogger("django_bridge.transaction")
 
 
 class OnPostgreSQLSeat(OnSeat):
@@ -52,9 +55,26 @@ class OnPostgreSQLSeat(OnSeat):
         self.register(cursor, streams=name is not None)
         return cursor
 
+    def _end(self, sql: str) -> None:
+        """Commits as Django does: a transaction in which a statement failed is rolled back, and no error is raised.
+
+        asyncdb's own blocks refuse such a commit. Django's leave it to PostgreSQL, which answers COMMIT with ROLLBACK,
+        and code stands on it that catches an ``IntegrityError`` within ``atomic()`` (Django's postgres_tests, schema).
+        """
+        link = self.seat.link
+        if sql == "COMMIT" and link is not None and _has_failed(link):
+            log.warning("%r: a statement failed, so that the COMMIT of its transaction rolls it back", self.alias)
+            sql = "ROLLBACK"
+        super()._end(sql)
+
     def ensure_timezone(self) -> bool:
         """Sets the session's zone anew after a changed setting; what is in the pool is replaced."""
         return self.connection is not None and bool(cast("Any", self)._configure_timezone(self.connection))
+
+
+def _has_failed(link: Any) -> bool:
+    transaction: TransactionStatus = link.driver_connection.pgconn.transaction_status
+    return transaction == TransactionStatus.INERROR
 
 
 class _OneAtATime:
@@ -143,11 +163,11 @@ class Face(psycopg.Connection[Any]):
     def statement(self, function: Callable[..., T], query: Any, *args: Any, **kwargs: Any) -> T:
         """Runs a cursor's method that sends ``query``, on the loop."""
         wrapper = self._seated()
-        return wrapper.seat.call(self._statement, wrapper, _text(query, self), function, query, args, kwargs)
+        return cast("T", wrapper.seat.call(self._statement, wrapper, partial(function, query, *args, **kwargs), query))
 
-    def _statement(self, wrapper: Any, text: str, function: Callable[..., T], query: Any, args: Any, kwargs: Any) -> T:
-        wrapper.before(text)
-        return function(query, *args, **kwargs)
+    def _statement(self, wrapper: Any, send: Callable[[], T], query: Any) -> T:
+        wrapper.before(_text(query, self))
+        return send()
 
     def _note(self, wrapper: Any, error: BaseException) -> None:
         if isinstance(error, psycopg.Error) or self.pgconn.transaction_status == TransactionStatus.ACTIVE:
@@ -194,12 +214,13 @@ class _Seated:
     def close(self) -> None:
         face = self._conn
         wrapper = face.wrapper
-        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(self, psycopg.ServerCursor):
-            self._close()  # type: ignore[attr-defined]  # psycopg's: it asks the server nothing
+        cursor: Any = self
+        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(cursor, psycopg.ServerCursor):
+            cursor._close()  # which asks the server nothing
         elif in_greenlet() or not on_the_loop():
             super().close()  # type: ignore[misc]  # a mixin
         else:
-            self._close()  # type: ignore[attr-defined]  # left open by who cannot wait: the server closes it
+            cursor._close()  # left open by who cannot wait: the server closes it
             if face.autocommit:
                 face._link.doom = face._link.doom or "a stream was left unfinished"
         if wrapper is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .base import OnSeat
 
@@ -31,15 +31,24 @@ class OnSQLiteSeat(OnSeat):
     def chunked_cursor(self) -> Any:
         return self.cursor()
 
+    def released(self) -> None:
+        if not cast("Any", self).is_in_memory_db():  # which Django never closes either
+            super().released()
+
+    def lend(self, own: Any) -> None:
+        """The very connection of a database in memory, as Django does: it is locked as a whole against any other."""
+        if self.seat.link is not None and cast("Any", self).is_in_memory_db():
+            own.connection, own.autocommit = self.seat.link.driver_connection._conn, True
+
     def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function(real connection, ...)`` in aiosqlite's thread, and waits."""
-        return self.seat.call(self._in_thread, functools.partial(function), *args)
+        return cast("T", self.seat.call(self._in_thread, function, *args))
 
     def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         link = self.taken()
         raw = link.driver_connection
         try:
-            return link.wait_for(raw._execute(function, raw._conn, *args))
+            return cast("T", link.wait_for(raw._execute(function, raw._conn, *args)))
         except BaseException as error:
             if not isinstance(error, Exception) or isinstance(error, sqlite3.Error):
                 self.failed(error)

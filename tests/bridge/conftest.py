@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import django
@@ -14,10 +17,16 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.bridge.settings")
 django.setup()
 
+from asgiref.sync import sync_to_async  # noqa: E402
+from django.apps import apps  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.db import connections  # noqa: E402
 from django.test import override_settings  # noqa: E402
 from sqlalchemy import make_url  # noqa: E402
 
 from asyncdb import registry  # noqa: E402
+from django_bridge import database, run_django  # noqa: E402
+from django_bridge.conf import process_mode  # noqa: E402
 
 Project = Callable[..., None]
 
@@ -55,16 +64,20 @@ def default(project: Project) -> Callable[..., None]:
 
 
 @pytest.fixture
-def bridged_now(family: str, server_url: str, default: Callable[..., None]) -> Callable[..., None]:
+def bridged_now(
+    family: str, server_url: str, default: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """``bridged(async_db=…, OPTIONS=…)``: ``DATABASES["default"]`` is a fresh database of the family under test."""
     url = make_url(server_url)
 
-    def use(**settings: Any) -> None:
+    def use(**options: Any) -> None:
         place = {"HOST": url.host or "", "PORT": url.port or "", "USER": url.username or "", "NAME": url.database}
         default(
             "mysql" if family in {"mariadb", "mysql"} else family,
-            **{"PASSWORD": url.password or "", **place, **settings},
+            **{"PASSWORD": url.password or "", **place, **options},
         )
+        # Django's own connections go there too: those of plain threads, and all of them with ASYNC_DB_MODE=threads.
+        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
 
     use()
     return use
@@ -72,6 +85,113 @@ def bridged_now(family: str, server_url: str, default: Callable[..., None]) -> C
 
 @pytest.fixture
 async def bridged(bridged_now: Callable[..., None]) -> AsyncIterator[Callable[..., None]]:
-    """The same for async tests, whose pools are closed afterwards."""
-    yield bridged_now
-    await registry.close_all()
+    """The same for async tests, whose pools and connections are closed afterwards."""
+    await _forget_connections()
+    try:
+        yield bridged_now
+    finally:
+        await registry.close_all()
+        await _forget_connections()
+
+
+async def _forget_connections() -> None:
+    def forget() -> None:
+        for alias in connections:
+            if hasattr(connections._connections, alias):
+                with suppress(Exception):
+                    connections[alias].close()
+                del connections[alias]
+
+    await sync_to_async(forget)()
+    forget()
+
+
+# The ORM on the loop, and Django's own connections beside it, on the same fresh database
+
+
+class Shop:
+    """A project with tables: ``models`` are those of ``tests.bridge.shelf``."""
+
+    def __init__(self, family: str, models: Any, configure: Callable[..., None]) -> None:
+        self.family = family
+        self.models = models
+        self.configure = configure
+        self.on_server = family != "sqlite"
+
+    async def create(self, *models: Any) -> None:
+        """Creates the tables of these models, on the loop, in no scope but its own: SQLite's is dirty afterwards."""
+
+        def create() -> None:
+            with connections["default"].schema_editor() as editor:
+                for model in models:
+                    editor.create_model(model)
+
+        await asyncio.create_task(run_django(create), context=contextvars.Context())
+
+    @staticmethod
+    def checked_out(alias: str = "default") -> int:
+        """Connections that the pool misses now."""
+        return database(alias).stats().checked_out
+
+    @staticmethod
+    def in_plain_thread(function: Callable[..., Any], *args: Any) -> Any:
+        """Calls ``function`` in a thread that knows of no scope, on Django's own connection, and waits for it."""
+
+        def call() -> Any:
+            try:
+                return function(*args)
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(contextvars.Context().run, call).result(30)
+
+
+@pytest.fixture
+async def shop(
+    family: str,
+    bridged: Callable[..., None],
+    project: Project,
+    django_db_blocker: Any,
+) -> AsyncIterator[Shop]:
+    """A fresh database without tables, which the bridge and Django's own connections reach; nothing kept afterwards."""
+    from django.contrib.contenttypes.models import ContentType
+
+    project(
+        INSTALLED_APPS=[*settings.INSTALLED_APPS, "django.contrib.sessions", "tests.bridge.shelf"],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+    )
+    ContentType.objects.clear_cache()
+    with django_db_blocker.unblock():
+        made = Shop(family, apps.get_app_config("shelf").models_module, bridged)
+        yield made
+        if process_mode() == "native":
+            assert made.checked_out() == 0, "the test kept a connection"
+
+
+# The kill switch
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "native_only(reason): tests nativeness itself; not with ASYNC_DB_MODE=threads")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if process_mode() == "native":
+        return
+    left_out = [item for item in items if (marker := item.get_closest_marker("native_only")) and marker.args[0]]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+async def tx(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
+    """A database with the table of ``tests.bridge.shared``, to which nobody holds a connection afterwards."""
+    from django_bridge import database
+    from tests.bridge.shared import create_table
+
+    with django_db_blocker.unblock():
+        await create_table()
+        yield bridged
+        assert database().stats().checked_out == 0

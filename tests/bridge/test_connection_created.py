@@ -119,6 +119,7 @@ async def test_a_connection_whose_receiver_failed_is_closed_at_once(bridged: Any
         assert not driver.connected
 
 
+@pytest.mark.native_only("without the hooks it is refused: the next test")
 async def test_an_async_receiver_is_awaited(bridged: Any) -> None:
     seen: list[Any] = []
 

@@ -18,6 +18,7 @@ import pytest
 from django.db.models import QuerySet, base, query
 from django.db.models.query_utils import DeferredAttribute
 from django.dispatch import dispatcher
+from django.test import SimpleTestCase
 
 from django_bridge import drift, lazy
 
@@ -55,6 +56,17 @@ def test_drift_is_not_seen_in_what_lazy_loading_puts_in_place() -> None:
     finally:
         if not before:
             lazy.uninstall()
+
+
+def test_drift_is_not_seen_in_what_forbids_the_database_in_tests() -> None:
+    class Tests(SimpleTestCase):
+        """Without a database."""
+
+    Tests.setUpClass()
+    try:
+        assert drift.changed() == []
+    finally:
+        Tests.doClassCleanups()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

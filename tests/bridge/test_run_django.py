@@ -81,6 +81,7 @@ async def test_the_loop_goes_on_while_the_function_waits_for_the_database(migrat
     assert turns > 10
 
 
+@pytest.mark.native_only("a thread cannot be cancelled")
 @pytest.mark.families("mariadb", "postgresql")
 async def test_a_cancelled_function_is_told_and_its_connection_is_not_used_again(migrated: Any, family: str) -> None:
     told: list[type[BaseException]] = []
@@ -102,6 +103,7 @@ async def test_a_cancelled_function_is_told_and_its_connection_is_not_used_again
         assert await ContentType.objects.acount() >= 0
 
 
+@pytest.mark.native_only("in a thread nothing blocks the loop")
 @pytest.mark.families("sqlite")
 @pytest.mark.parametrize("debug", [True, False])
 async def test_under_debug_a_function_that_blocks_the_loop_is_named(

@@ -4,132 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, connection, transaction
-from sqlalchemy import String, UniqueConstraint, delete, insert, select, text, update
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import select, text, update
 
 from asyncdb import Session, TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned, registry
 from django_bridge import atomic, database, run_django, scope
 from django_bridge.errors import DurableNested, ScopeOwnedByTask
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Kind(Base):
-    """Django's ContentType as SQLAlchemy sees it; unique by (app_label, model)."""
-
-    __tablename__ = "django_content_type"
-    __table_args__ = (UniqueConstraint("app_label", "model"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    app_label: Mapped[str] = mapped_column(String(100))
-    model: Mapped[str] = mapped_column(String(100))
-
-
-async def create_table() -> None:
-    async with database().engine.begin() as making:
-        await making.run_sync(Base.metadata.create_all)
-
-
-async def clear() -> None:
-    await database().execute(delete(Kind))
-
-
-@pytest.fixture
-async def tx(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
-    with django_db_blocker.unblock():
-        await create_table()
-        yield bridged
-        assert database().stats().checked_out == 0
-
-
-async def outside() -> list[str]:
-    """What a third connection sees."""
-    async with database().session() as db:
-        return list(await db.scalars(select(Kind.model).order_by(Kind.model)))
-
-
-# -- who writes, who reads -------------------------------------------------------------------------------------------
-
-
-async def session_writes(db: Session, model: str) -> None:
-    await db.execute(insert(Kind).values(app_label="a", model=model))
-
-
-async def object_writes(db: Session, model: str) -> None:
-    db.add(Kind(app_label="a", model=model))
-
-
-async def orm_writes(db: Session, model: str) -> None:
-    await ContentType.objects.acreate(app_label="a", model=model)
-
-
-def create(model: str) -> None:
-    with transaction.atomic():
-        ContentType.objects.create(app_label="a", model=model)
-
-
-async def sync_code_writes(db: Session, model: str) -> None:
-    await run_django(create, model)
-
-
-async def thread_writes(db: Session, model: str) -> None:
-    await sync_to_async(create)(model)
-
-
-async def session_reads(db: Session) -> list[str]:
-    return list(await db.scalars(select(Kind.model).order_by(Kind.model)))
-
-
-async def orm_reads(db: Session) -> list[str]:
-    return [one.model async for one in ContentType.objects.order_by("model")]
-
-
-def models() -> list[str]:
-    return list(ContentType.objects.order_by("model").values_list("model", flat=True))
-
-
-async def sync_code_reads(db: Session) -> list[str]:
-    return await run_django(models)
-
-
-async def thread_reads(db: Session) -> list[str]:
-    return await sync_to_async(models)()
-
-
-def create_without_savepoint(model: str) -> None:
-    ContentType.objects.create(app_label="a", model=model)
-
-
-async def bare_sync_code_writes(db: Session, model: str) -> None:
-    await run_django(create_without_savepoint, model)
-
-
-async def bare_thread_writes(db: Session, model: str) -> None:
-    await sync_to_async(create_without_savepoint)(model)
-
-
-Writer = Callable[[Session, str], Awaitable[None]]
-WRITERS: list[Writer] = [session_writes, object_writes, orm_writes, sync_code_writes, thread_writes]
-READERS = [session_reads, orm_reads, sync_code_reads, thread_reads]
-
-
-WITHOUT_SAVEPOINT: list[Writer] = [
-    session_writes,
+from tests.bridge.shared import (
+    READERS,
+    WITHOUT_SAVEPOINT,
+    WRITERS,
+    Kind,
+    Writer,
+    clear,
+    create_table,
+    models,
     object_writes,
+    orm_reads,
     orm_writes,
-    bare_sync_code_writes,
-    bare_thread_writes,
-]
+    outside,
+    session_reads,
+    session_writes,
+    sync_code_reads,
+)
 
 
 def in_pairs(test: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -327,7 +231,7 @@ async def test_set_rollback_rolls_back_in_silence(tx: Any) -> None:
 async def test_savepoints_by_hand_take_the_sessions_rows_with_them(tx: Any) -> None:
     async with atomic() as db:
         await session_writes(db, "one")
-        sid = await run_django(lambda: connection.savepoint())
+        sid = await run_django(connection.savepoint)
         await object_writes(db, "two")
         await orm_writes(db, "three")
         await run_django(transaction.savepoint_rollback, sid)
@@ -537,9 +441,10 @@ async def test_blocks_left_in_the_wrong_order_are_rolled_back(tx: Any) -> None:
 async def test_a_session_kept_beyond_its_block_is_of_no_use(tx: Any) -> None:
     async with atomic() as db:
         kept = await db.connection()
-    for ask in (session_reads, lambda db: kept.execute(text("SELECT 1"))):
-        with pytest.raises(sa_exc.InvalidRequestError):
-            await ask(db)
+    with pytest.raises(sa_exc.InvalidRequestError):
+        await session_reads(db)
+    with pytest.raises(sa_exc.InvalidRequestError):
+        await kept.execute(text("SELECT 1"))
     with pytest.raises(TransactionMisuse, match="is over"):
         db.on_commit(print)
 
@@ -566,7 +471,7 @@ async def test_after_a_deadlock_nothing_more_runs_and_nothing_is_committed(tx: A
             task = asyncio.create_task(others_own())
             await waits.wait()
             await asyncio.sleep(0.05)
-            with pytest.raises(Exception, match="1213|[Dd]eadlock"):
+            with pytest.raises(Exception, match=r"1213|[Dd]eadlock"):
                 async with atomic():
                     await run_django(touch, "two")
             with pytest.raises((TransactionPoisoned, transaction.TransactionManagementError)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.compare import compare
+from conformance.compare import compare, unfit
 from conformance.excuses import OWN_LOOP, Excuse
 from conformance.records import ERROR, FAILED, KILLED, PASSED, SKIPPED, Record
 
@@ -69,3 +69,11 @@ def test_a_test_that_is_run_on_the_loop_alone_is_a_problem() -> None:
 def test_statements_that_go_another_way_are_a_problem() -> None:
     assert _problems(STOCK, _native(native=95)) == []
     assert _problems(STOCK, _native(native=94)) == ["app: 94 of 100 statements went through the async driver (94.0%)"]
+
+
+def test_a_stock_run_in_which_much_fails_is_a_problem() -> None:
+    passed = [Record(f"app.tests.Tests.test_{number}", PASSED) for number in range(1000)]
+    failed = [Record(f"app.tests.Tests.test_bad_{number}", ERROR) for number in range(11)]
+
+    assert unfit(passed + failed[:10]) == []
+    assert unfit(passed + failed) == ["11 of 1011 tests fail stock, and are compared with nothing: is the server up?"]

@@ -11,10 +11,20 @@ import pytest
 pytestmark = [pytest.mark.slow]
 
 
+def _conformance(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "conformance", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.families("mariadb", "postgresql", "sqlite")
 def test_djangos_own_tests_pass_on_the_loop(family: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "conformance", "--short", "--families", family, "--results", str(tmp_path)]
-
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = _conformance("--short", "--families", family, "--results", tmp_path)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_group_that_does_not_come_to_its_end_fails_the_run(tmp_path: Path) -> None:
+    ended = _conformance("str", "--families", "sqlite", "--timeout", "0", "--results", tmp_path)
+
+    assert ended.returncode == 1
+    assert "ours models did not end" in ended.stdout

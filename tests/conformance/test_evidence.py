@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from conformance.evidence import why_not
-from conformance.excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP, WrongExcuse, excuses
+from conformance.excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP, WrongExcuse, excuses, without_a_test
 
 SOURCE = '''
 import asyncio
@@ -111,3 +111,11 @@ def test_a_file_of_excuses_takes_three_reasons_and_no_others(tmp_path: Path, wri
 
     with pytest.raises(WrongExcuse, match=said):
         excuses(path)
+
+
+def test_an_excuse_whose_test_was_not_among_all_that_were_run_is_a_problem() -> None:
+    gone = ["app.tests.Tests.test_gone is excused, and there is no such test"]
+
+    assert without_a_test(["app.tests.Tests.test_gone", "app.tests.Tests.test_it"], {"app.tests.Tests.test_it"}) == gone
+    assert without_a_test(["app.tests.Tests.test_gone"], set(), {"app"}) == gone
+    assert without_a_test(["app.tests.Tests.test_gone"], set(), {"other"}) == []

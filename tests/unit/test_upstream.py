@@ -22,6 +22,7 @@ SQLALCHEMY = [
     "sqlalchemy.pool.impl:QueuePool._dec_overflow",
     "sqlalchemy.pool.impl:AsyncAdaptedQueuePool._queue_class",
     "sqlalchemy.pool.base:Pool._create_connection",
+    "sqlalchemy.engine.base:NestedTransaction._savepoint",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_textclause",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_textual_select",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_custom_op_binary",
