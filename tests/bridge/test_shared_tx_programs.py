@@ -88,7 +88,7 @@ class Model(Outcome):
         try:
             for step in body:
                 number = next(self._numbers)
-                if step in WRITE:
+                if isinstance(step, str) and step in WRITE:
                     self.rows.append(number)
                 elif step == "hook":
                     self.hooks.append(number)
@@ -146,7 +146,7 @@ class Run(Outcome):
     async def _body(self, db: Session, ending: str, body: Any) -> None:
         for step in body:
             number = next(self._numbers)
-            if step in WRITE:
+            if isinstance(step, str) and step in WRITE:
                 await WRITE[step](db, number)
             elif step == "hook":
                 db.on_commit(lambda number=number: self.hooks.append(number))  # type: ignore[misc]
