@@ -303,7 +303,8 @@ class Scope:
 
     def cut_short(self) -> None:
         """Closes connections on which somebody else is amid a statement: a thread that its cancelled caller left."""
-        if self._acting is None or self._acting is asyncio.current_task():
+        acting, task = self._acting, asyncio.current_task()
+        if acting is None or acting is task or acts_for(acting, task):
             return
         for seat in self.seats.values():
             if seat.link is not None:

@@ -117,7 +117,8 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def _interrupt(self) -> None:
         if self._connection._connection is not None:
-            self._connection._connection.interrupt()
+            with contextlib.suppress(sqlite3.ProgrammingError):  # its thread has closed it
+                self._connection._connection.interrupt()
 
     async def _ended(self, thread: asyncio.Future[Any]) -> None:
         with contextlib.suppress(TimeoutError):

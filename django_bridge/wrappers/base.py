@@ -367,7 +367,7 @@ class OnSeat(_Wrapper):
             self._due, self.run_on_commit = self.run_on_commit, []
             return
         waiting: list[Any] = self.run_on_commit
-        self.run_on_commit = [(sids, _awaiting(hook), robust) for sids, hook, robust in waiting]
+        cast("Any", self).run_on_commit = [(sids, _awaiting(hook), robust) for sids, hook, robust in waiting]
         super().run_and_clear_commit_hooks()
 
     def hooks_due(self) -> list[tuple[Callable[[], Any], bool]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asyncdb import Session, registry
@@ -164,7 +164,12 @@ class Run(Outcome):
             raise Boom
 
 
-@settings(max_examples=PROGRAMS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=PROGRAMS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
 @given(program=programs)
 def test_random_programs_do_what_the_model_does(program: Any, bridged_now: Any, django_db_blocker: Any) -> None:
     async def main() -> Run:
