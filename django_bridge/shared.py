@@ -133,12 +133,7 @@ def _savepoint_begins(session: Any, begun: SessionTransaction) -> None:
 
 @event.listens_for(_SharedSync, "after_soft_rollback")
 def _savepoint_rolled_back(session: Any, ended: SessionTransaction) -> None:
-    session.info[_SHARED].drop_hooks_since(ended)
-
-
-@event.listens_for(_SharedSync, "after_transaction_end")
-def _savepoint_ended(session: Any, ended: SessionTransaction) -> None:
-    session.info[_SHARED].savepoint_ended(ended)
+    session.info[_SHARED].savepoint_rolled_back(ended)
 
 
 class SharedSession(AtomicSession):
@@ -172,15 +167,14 @@ class SharedTransaction:
     """Whether the ORM has written, so that what the session has loaded may be out of date."""
     failure: str | None = None
     """What SQLAlchemy did wrong since the last savepoint, after which nothing more runs before going back to it."""
-    _flush_failed_in: SessionTransaction | None = None
 
     def __init__(self, wrapper: Any, database: Database) -> None:
         self.wrapper = wrapper
         self._link: PhysicalConnection = wrapper.taken()
         self._lent = _LentConnection(self._link)
         self._savepoints: list[_Savepoint] = []
-        self._hooks_before: dict[SessionTransaction, int] = {}
-        """How many hooks there were when the session began each of its savepoints."""
+        self._begun: dict[SessionTransaction, tuple[int, bool]] = {}
+        """For each savepoint of the session's: how many hooks there were before, and whether all was well."""
         engine = database.engine
         connection = Connection(engine.sync_engine, self._lent, _allow_revalidate=False)
         connection.begin()
@@ -224,26 +218,21 @@ class SharedTransaction:
         if self.sync._flushing:
             # The session has gone back by itself, and will do nothing before its user goes back as well.
             self.failed("a flush of its session failed")
-            self._flush_failed_in = self.sync.get_nested_transaction()
 
     def savepoint_begins(self, begun: SessionTransaction) -> None:
         """Called when the session is about to set a savepoint, on whosever behalf."""
-        self._hooks_before[begun] = len(self.wrapper.run_on_commit)
+        self._begun[begun] = len(self.wrapper.run_on_commit), not self.wrapper.needs_rollback
 
-    def drop_hooks_since(self, ended: SessionTransaction) -> None:
-        """Called when the session went back to a savepoint: the hooks registered since are void."""
-        count = self._hooks_before.pop(ended, None)
-        if count is not None and self.wrapper.shared is self:
-            del self.wrapper.run_on_commit[count:]
-
-    def savepoint_ended(self, ended: SessionTransaction) -> None:
-        """Called when the session is through with a transaction of its own."""
-        if ended is self._flush_failed_in:
-            self._forgive()
+    def savepoint_rolled_back(self, ended: SessionTransaction) -> None:
+        """Called when the session went back to a savepoint: what failed and the hooks registered since are void."""
+        hooks, all_was_well = self._begun.pop(ended, (None, False))
+        if hooks is not None and self.wrapper.shared is self:
+            del self.wrapper.run_on_commit[hooks:]
+            if all_was_well:
+                self._forgive()
 
     def _forgive(self) -> None:
         """Whatever failed, failed after the savepoint was set: nothing is set once something has failed."""
-        self._flush_failed_in = None
         self.failure = None
         self.wrapper.needs_rollback = False
 
@@ -268,6 +257,8 @@ class SharedTransaction:
     def before(self, statement: str) -> None:
         """Called before each statement of the ORM."""
         self.flush()
+        if self.sync.in_nested_transaction():
+            self.sync.connection()  # a savepoint that SQLAlchemy has not sent yet would come after the statement
         if not self.stale and _writes(statement):
             self.stale = True
 

@@ -79,7 +79,12 @@ class PhysicalDialect(_Dialect):
         link = physical(connection.connection)
         if (keeper := link.keeper) is not None:
             keeper.rolls_back_to_savepoint()
-        super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        try:
+            super().do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        except BaseException:
+            if keeper is not None:
+                keeper.failed("its savepoint could not be rolled back")
+            raise
         if keeper is not None:
             keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)

@@ -378,6 +378,22 @@ async def test_the_sessions_own_savepoint_takes_the_blame_for_what_failed_inside
     assert await outside() == ["one", "three"]
 
 
+async def test_the_sessions_own_savepoint_covers_what_the_orm_writes_first(tx: Any) -> None:
+    told: list[str] = []
+    async with atomic() as db:
+        with pytest.raises(LookupError):
+            async with db.begin_nested():
+                await orm_writes(db, "one")
+                transaction.on_commit(lambda: told.append("never"))
+                raise LookupError
+        with pytest.raises(LookupError):
+            async with db.begin_nested(), atomic(savepoint=False):
+                raise LookupError
+        await orm_writes(db, "two")
+    assert await outside() == ["two"]
+    assert told == []
+
+
 # -- misuse ----------------------------------------------------------------------------------------------------------
 
 
@@ -535,7 +551,7 @@ async def test_task_owner_no_other_task_uses_the_transaction(tx: Any) -> None:
                 pass
 
         for misuse in (session_reads(db), object_flushed(db), orm_reads(db), sync_code_reads(db), block()):
-            with pytest.raises((ScopeOwnedByTask, TransactionOwnedByTask), match="one after the other"):
+            with pytest.raises((ScopeOwnedByTask, TransactionOwnedByTask), match="one after"):
                 await asyncio.create_task(misuse)
         with pytest.raises(ScopeOwnedByTask):
             await asyncio.create_task(database().execute(text("SELECT 1")))
