@@ -212,6 +212,7 @@ class Cursor:
 
     def _execute(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
+        self._drain(link)
         self._send(link, query if args is None else _bound(query, args, link.driver_connection))
         return self.rowcount
 
@@ -241,12 +242,14 @@ class Cursor:
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
         raw = link.driver_connection
-        result = raw._result
-        while result is not None and result.has_next:  # of an earlier CALL that nobody read
-            self._await(link, raw.next_result())
-            result = raw._result
-        self._await(link, raw.query(sql))
+        self._await(link, raw.query(sql.encode()))
         self._read(raw._result)
+
+    def _drain(self, link: Any) -> None:
+        """Reads what an earlier CALL left unread, which may have changed how text is to be quoted."""
+        raw = link.driver_connection
+        while raw._result is not None and raw._result.has_next:
+            self._await(link, raw.next_result())
 
     def _await(self, link: Any, work: Any) -> None:
         try:
@@ -272,6 +275,8 @@ class Cursor:
 class StreamCursor(Cursor):
     """The same with rows that stay on the server until they are asked for."""
 
+    _link: Any = None
+
     def fetchone(self) -> Any:
         rows = self.fetchmany(1)
         return rows[0] if rows else None
@@ -296,13 +301,18 @@ class StreamCursor(Cursor):
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
         raw = link.driver_connection
-        self._await(link, raw.query(sql, unbuffered=True))
+        self._link = link
+        self._await(link, raw.query(sql.encode(), unbuffered=True))
         result = raw._result
         self.description, self.rowcount = result.description, -1
         link.pause_reading()
 
     def _fetch(self, size: int | None) -> Sequence[Any]:
-        link = self._wrapper.taken()
+        link = self._seat.link
+        if link is None or link is not self._link:
+            raise errors.InterfaceError(
+                0, "the stream's connection went when its scope ended: read it to its end there"
+            )
         result = link.driver_connection._result
         rows: list[Any] = []
 
