@@ -1,4 +1,4 @@
-"""Defects found in review: what a thread's transaction must survive."""
+"""What a thread's transaction must survive: cancellation, closing, a pool that is empty. Found in review."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from django_bridge import database, run_django, scope
+
+pytestmark = pytest.mark.native_only("it looks at scopes and their pool")
 
 
 @pytest.fixture

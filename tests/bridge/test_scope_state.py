@@ -1,4 +1,4 @@
-"""Defects found in review: streams, lost connections, what a statement leaves behind."""
+"""What a scope must not pass on: streams, lost connections, what a statement leaves behind. Found in review."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
 from django_bridge import database, run_django, scope
+
+pytestmark = pytest.mark.native_only("it looks at scopes and their pool")
 
 
 @pytest.fixture
