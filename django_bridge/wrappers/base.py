@@ -278,20 +278,15 @@ class OnSeat(_Wrapper):
             self.seat.scope.soon(self.seat.settle)
 
     def _commit(self) -> None:
-        if self.connection is not None or not self.autocommit:
-            with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
-                self.seat.call(self._end, "COMMIT")
-
-    def _rollback(self) -> None:
-        if self.connection is not None:
-            with debug_transaction(self, "ROLLBACK"), self.wrap_database_errors:
-                self.seat.call(self._end, "ROLLBACK")
+        if self.connection is None and not self.autocommit:
+            _refuse_commit()
+        cast("Any", super())._commit()
 
     def _end(self, sql: str) -> None:
         link = self.seat.link
         if link is None:
             if sql == "COMMIT":
-                raise OperationalError("the transaction went with its connection: nothing of it was committed")
+                _refuse_commit()
             return
         try:
             link.end(sql)
@@ -361,6 +356,10 @@ class OnSeat(_Wrapper):
             self.seat.hold_for(cursor, streams=streams)
         if cursor is not self._arrival:
             self._arrival = None
+
+
+def _refuse_commit() -> NoReturn:
+    raise OperationalError("the transaction went with its connection: nothing of it was committed")
 
 
 def _refuse_reading(alias: str) -> NoReturn:

@@ -66,6 +66,18 @@ class OnMySQLSeat(OnSeat):
             vars(self).pop("_seated", None)  # to who closed it, the next one is another
 
     def create_cursor(self, name: str | None = None) -> Any:
+        if self._wraps_cursors:
+            return cast("Any", super()).create_cursor(name)
+        return self.new_cursor()
+
+    @cached_property
+    def _wraps_cursors(self) -> bool:
+        """Whether the project's own class has a say in how a cursor is made."""
+        from django.db.backends.mysql.base import DatabaseWrapper  # needs MySQLdb, or what stands for it
+
+        return self.project_class.create_cursor is not DatabaseWrapper.create_cursor
+
+    def new_cursor(self) -> Cursor:
         cursor = Cursor(self)
         self.register(cursor)
         return cursor
@@ -90,8 +102,8 @@ class _Connection:
     def __init__(self, wrapper: OnMySQLSeat) -> None:
         self._wrapper = wrapper
 
-    def cursor(self, *_: Any) -> Any:
-        return self._wrapper.create_cursor()
+    def cursor(self, *_: Any) -> Cursor:
+        return self._wrapper.new_cursor()
 
     def ping(self, *_: Any) -> None:
         self._wrapper.seat.call(self._ping)
