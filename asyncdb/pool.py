@@ -194,8 +194,10 @@ class Pool(AsyncAdaptedQueuePool):
             while True:
                 if self.closed:
                     raise DatabaseClosed(f"database {self.config.alias!r} is closed")
-                if (idle := self._pool.take()) is not None:
-                    return idle  # type: ignore[no-any-return]  # the queue holds records
+                try:
+                    return self._pool.get(block=False)  # type: ignore[no-any-return]  # the queue holds records
+                except sqla_queue.Empty:
+                    pass
                 if self._inc_overflow():
                     return self._make_record()
                 now = time.monotonic()

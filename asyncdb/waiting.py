@@ -44,15 +44,9 @@ class WaitingLine(sqla_queue.QueueCommon[Any]):
     def full(self) -> bool:
         return len(self._idle) >= self.maxsize > 0
 
-    def take(self) -> Any:
-        """What is idle and next to go out; None if nothing is."""
-        if not self._idle:
-            return None
-        return self._idle.pop() if self.use_lifo else self._idle.popleft()
-
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
         if self._idle:
-            return self.take()
+            return self._idle.pop() if self.use_lifo else self._idle.popleft()
         if not block:
             raise sqla_queue.Empty
         item = await_(self._wait(timeout))
@@ -94,27 +88,19 @@ class WaitingLine(sqla_queue.QueueCommon[Any]):
         return False
 
     async def _wait(self, timeout: float | None) -> Any:
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        timer = loop.call_later(timeout, self._give_up, waiter) if timeout is not None else None
         try:
-            return await waiter
-        except BaseException:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except BaseException as err:
             if waiter.done() and not waiter.cancelled():
                 self._give_on(waiter.result())
             elif waiter in self._waiters:
                 self._waiters.remove(waiter)
+            if isinstance(err, TimeoutError):
+                raise sqla_queue.Empty from None
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _give_up(self, waiter: asyncio.Future[Any]) -> None:
-        """Lets one whose time is up leave the line, with nothing in its hands."""
-        if not waiter.done():
-            self._waiters.remove(waiter)
-            waiter.set_result(None)
 
     def _give_on(self, item: Any) -> None:
         """What was handed to a caller who left in the same moment goes to the next."""
