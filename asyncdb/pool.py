@@ -230,10 +230,7 @@ class Pool(AsyncAdaptedQueuePool):
     def _refuse_if_it_would_wait_for_itself(self) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
         task = _asks_for.get() or asyncio.current_task()
-        if (
-            task is not None
-            and sum(holder is task for holder in self._holders.values()) >= self.size() + self._max_overflow
-        ):
+        if task is not None and list(self._holders.values()).count(task) >= self.size() + self._max_overflow:
             self.counts.overloads += 1
             raise PoolExhaustedByTask(
                 f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "

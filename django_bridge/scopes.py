@@ -75,6 +75,7 @@ class Seat:
         self.alias = alias
         self._database = database
         self._cursors: dict[int, weakref.ref[Any]] = {}
+        self._streams: set[int] = set()
 
     @classmethod
     def lent(cls, scope: Scope, alias: str, link: PhysicalConnection) -> Seat:
@@ -124,7 +125,7 @@ class Seat:
             pool = self._pool
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
-            self._checkout = pool.checkout(self.scope.owner)
+            self._checkout = pool.checkout(self.scope.owner or self.scope.reader)
             self.link = self._checkout.dbapi_connection
             self.used = False
         return self.link
@@ -156,12 +157,13 @@ class Seat:
     def give_back(self) -> None:
         """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
         if self._checkout is not None:
-            self._leave(clean=self.left is None and self.link.nothing_to_end)
+            self._leave(clean=self.left is None and not self._streams and self.link.nothing_to_end)
 
     def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
-        left, self.left = self.left, None
+        left, self.left = self.left or ("an open stream" if self._streams else None), None
         self._cursors.clear()
+        self._streams.clear()
         self.wrapper.unseated()
         try:
             if clean:
@@ -172,9 +174,11 @@ class Seat:
         except Exception as err:
             log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)
 
-    def hold_for(self, cursor: object) -> None:
-        """Keeps the connection while ``cursor`` is open, or alive."""
+    def hold_for(self, cursor: object, *, streams: bool = False) -> None:
+        """Keeps the connection while ``cursor`` is open, or alive; of one that ``streams`` something may stay open."""
         key = id(cursor)
+        if streams:
+            self._streams.add(key)
         self._cursors[key] = weakref.ref(cursor, lambda _: self._closed(key))
 
     def closed(self, cursor: object) -> None:
@@ -183,6 +187,7 @@ class Seat:
             self._closed(id(cursor))
 
     def _closed(self, key: int) -> None:
+        self._streams.discard(key)
         if self._cursors.pop(key, None) is not None and not self._cursors:
             self.scope.soon(self.settle)
 
@@ -201,6 +206,8 @@ class Scope:
         self, owner: asyncio.Task[Any] | None, loop: asyncio.AbstractEventLoop, *, brief: bool = False
     ) -> None:
         self.owner = owner
+        self.reader: asyncio.Task[Any] | None = None
+        """Who began to read the stream that it is for, where it has no owner."""
         self.brief = brief
         """Whether it is for one operation only."""
         self.loop = loop
@@ -221,12 +228,12 @@ class Scope:
 
     def require_task(self) -> None:
         """Raises unless the running task may use this scope."""
-        if self.owner is None:
-            return
         task = asyncio.current_task()
         if self.closed:
             raise ScopeClosed(f"{task_name(task)} asked a scope that has ended: open one there (async with scope())")
-        if task is not self.owner and task is not self._acting and not self.belongs_to(task):
+        if self.owner is None or task is self.owner or task is self._acting:
+            return
+        if not self.belongs_to(task):
             self.refuse(task)
 
     def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
@@ -266,7 +273,7 @@ class Scope:
             if not self._depth:
                 for seat in self.seats.values():
                     if seat.link is not None:
-                        seat.settle()
+                        seat.give_back() if self.closed else seat.settle()
 
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in a greenlet on the loop for a thread that the owner waits for; blocks the thread."""
@@ -292,8 +299,14 @@ class Scope:
         finally:
             self._acting = before
             self._depth -= 1
-            if not self._depth and not self.closed:
+            if self.has_ended():
+                seat.give_back()  # it may have come after the end
+            elif not self._depth:
                 seat.settle()
+
+    def has_ended(self) -> bool:
+        """Whether it was closed meanwhile."""
+        return self.closed
 
     def _refuse_thread(self) -> NoReturn:
         raise ScopeClosed(
@@ -490,7 +503,7 @@ def _from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) 
             return future.result(_LOOK_AT_LOOP)
         except TimeoutError:
             if future.done():
-                raise  # it is the statement's own
+                return future.result()  # it came in this moment, or the time-out is the statement's own
             if loop.is_closed():
                 raise ScopeClosed("the event loop of this thread's scope was closed") from None
 
@@ -506,6 +519,9 @@ async def _scope_for(there: Scope, errand: Errand) -> Scope:
         )
     if not there.closed and there.holds_state:
         there.refuse(waiter)
+    for guest in there.guests:
+        if guest.owner is waiter and not guest.closed:
+            return guest
     made = Scope(waiter, there.loop)
     made.view_of = there
     if not there.closed:

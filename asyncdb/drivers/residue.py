@@ -27,12 +27,15 @@ _ROWS_AND_SCHEMA = frozenset(
     """
     select with explain values table show describe desc help insert update delete replace merge truncate
     create alter drop rename comment analyze optimize vacuum reindex refresh
-    savepoint release begin start commit rollback end abort grant revoke check repair
+    savepoint release begin start commit rollback end abort grant revoke check repair copy
     """.split(),
 )
 """First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
 
-_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/", re.DOTALL)
+_REST_OF_QUOTED = r"|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/"
+_QUOTED = re.compile(r"'(?:[^']|'')*'" + _REST_OF_QUOTED, re.DOTALL)
+_QUOTED_WITH_ESCAPES = re.compile(r"'(?:[^'\\]|''|\\.)*'" + _REST_OF_QUOTED, re.DOTALL)
+"""The same where a backslash escapes, as MySQL reads it by default; SQLite and PostgreSQL do not."""
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _LEAVES = re.compile(
     r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed"
@@ -43,15 +46,18 @@ _PRAGMAS_THAT_READ = (
     "foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check table_info table_xinfo"
 )
 _OF_THE_TRANSACTION = re.compile(
-    r"[\s(]*(?:set\s+(?:local\b|constraints\b|transaction\b(?!\s+snapshot))|lock\s+table\b"
+    r"[\s(]*(?:set\s+(?:local|constraints)\b|lock\s+table\b"
     rf"|pragma\s+(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",
     re.IGNORECASE,
 )
 _ADVISORY_OF_THE_TRANSACTION = re.compile(r"\bpg_(?:try_)?advisory_xact_lock\w*", re.IGNORECASE)
 _READS = re.compile(
-    r"\b(?:last_insert_id|found_rows|row_count|lastval|currval|last_insert_rowid|changes|total_changes)\s*\(|(?<!@)@(?!@)\w",
+    r"\b(?:last_insert_id|found_rows|row_count|lastval|last_insert_rowid|changes|total_changes)\s*\(\s*\)"
+    r"|\bcurrval\s*\(|(?<!@)@(?!@)\w",
     re.IGNORECASE,
 )
+_ANOTHER = re.compile(r";\s*[^\s;]")
+"""A second statement in the same text, of which nobody looks at the first word."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
 NOTHING = Residue()
 
@@ -59,12 +65,23 @@ NOTHING = Residue()
 @functools.lru_cache(maxsize=1024)
 def residue(statement: str) -> Residue:
     """Tells what ``statement`` leaves and reads; remembered by its text, since an ORM sends few texts many times."""
-    words = _QUOTED.sub(" ", statement)
+    found = _of_words(_QUOTED.sub(" ", statement))
+    if "\\" in statement:
+        other = _of_words(_QUOTED_WITH_ESCAPES.sub(" ", statement))
+        return Residue(found.left or other.left, found.reads_left or other.reads_left)
+    return found
+
+
+def _of_words(words: str) -> Residue:
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
     known = first in _ROWS_AND_SCHEMA or (
         _OF_THE_TRANSACTION.match(words) is not None and _MYSQL_LOCK.match(words) is None
     )
-    left = not known or _LEAVES.search(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words)) is not None
+    left = (
+        not known
+        or _ANOTHER.search(words) is not None
+        or _LEAVES.search(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words)) is not None
+    )
     reads = _READS.search(words) is not None
     return Residue(left, reads) if left or reads else NOTHING

@@ -142,9 +142,8 @@ class OnSeat(_Wrapper):
     ensure_connection = _EnsureConnection()
 
     def connect(self) -> None:
-        self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
-        self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
-        self.autocommit, self._manual = True, False
+        if not self.in_atomic_block:  # in one, only the seat was left for a moment before its first statement
+            self._begin_anew()
         self.health_check_done, self.health_checks_enabled = True, self.settings_dict["CONN_HEALTH_CHECKS"]
         self._arrival = _Arrival()
         self.register(self._arrival)
@@ -163,6 +162,12 @@ class OnSeat(_Wrapper):
         self._brought = [one for one in self.execute_wrappers if one not in others]
         self.execute_wrappers[:] = [*self._brought, *others]
 
+    def _begin_anew(self) -> None:
+        self.closed_in_transaction = self.needs_rollback = self.errors_occurred = False
+        self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
+        if self.seat.link is None or self.seat.link.begun is Begun.NO:
+            self.autocommit, self._manual = True, False
+
     def seated_connection(self) -> Any:
         """What Django calls the connection: its family's DB-API connection, as far as Django uses it."""
         raise NotImplementedError
@@ -173,6 +178,8 @@ class OnSeat(_Wrapper):
             self.shared.unseated()
         if not self.closed_in_transaction:
             self.connection = None
+        if not self.in_atomic_block:
+            self.autocommit, self._manual = True, False
         if self._brought:
             del self.execute_wrappers[: len(self._brought)]
             self._brought = ()
@@ -262,6 +269,7 @@ class OnSeat(_Wrapper):
         """Another wrapper with a seat of its own, in nobody's scope: whoever reads the stream may use it."""
         here = self.seat.scope
         apart = Scope(None, here.loop)
+        apart.reader = here.owner
         wrapper: Any = type(self)(self.settings_dict, self.alias)
         wrapper.take_seat(self.seat.beside(apart))
         share_view(wrapper, self)
@@ -290,21 +298,19 @@ class OnSeat(_Wrapper):
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
         super().set_autocommit(autocommit, *args, **kwargs)
         if autocommit and not in_greenlet():
+            self._arrival = None
             self.seat.scope.soon(self.seat.settle)
 
     def _commit(self) -> None:
-        if self.connection is not None:
-            with debug_transaction(self, "COMMIT"), self.wrap_database_errors:
-                self.seat.call(self._end, "COMMIT")
-
-    def _rollback(self) -> None:
-        if self.connection is not None:
-            with debug_transaction(self, "ROLLBACK"), self.wrap_database_errors:
-                self.seat.call(self._end, "ROLLBACK")
+        if self.connection is None and not self.autocommit:
+            _refuse_commit()
+        cast("Any", super())._commit()
 
     def _end(self, sql: str) -> None:
         link = self.seat.link
         if link is None:
+            if sql == "COMMIT":
+                _refuse_commit()
             return
         try:
             link.end(sql)
@@ -313,6 +319,8 @@ class OnSeat(_Wrapper):
         finally:
             if self._manual:
                 self._want_transaction()
+            elif link.doom is not None and not self.in_atomic_block:
+                self.seat.give_back()  # the next statement takes another
 
     def abandon(self, reason: str) -> None:
         """Gives the transaction up from whatever task: the connection is closed, with which the server rolls back."""
@@ -433,9 +441,13 @@ class OnSeat(_Wrapper):
     def register(self, cursor: object, *, streams: bool = False) -> None:
         """Keeps the connection while ``cursor`` is open, unless the operation that runs keeps it anyway."""
         if streams or not in_greenlet() or not self.seat.scope.in_operation:
-            self.seat.hold_for(cursor)
+            self.seat.hold_for(cursor, streams=streams)
         if cursor is not self._arrival:
             self._arrival = None
+
+
+def _refuse_commit() -> NoReturn:
+    raise OperationalError("the transaction went with its connection: nothing of it was committed")
 
 
 def _refuse_reading(alias: str) -> NoReturn:

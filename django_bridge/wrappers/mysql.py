@@ -66,6 +66,18 @@ class OnMySQLSeat(OnSeat):
             vars(self).pop("_seated", None)  # to who closed it, the next one is another
 
     def create_cursor(self, name: str | None = None) -> Any:
+        if self._wraps_cursors:
+            return cast("Any", super()).create_cursor(name)
+        return self.new_cursor()
+
+    @cached_property
+    def _wraps_cursors(self) -> bool:
+        """Whether the project's own class has a say in how a cursor is made."""
+        from django.db.backends.mysql.base import DatabaseWrapper  # needs MySQLdb, or what stands for it
+
+        return self.project_class.create_cursor is not DatabaseWrapper.create_cursor
+
+    def new_cursor(self) -> Cursor:
         cursor = Cursor(self)
         self.register(cursor)
         return cursor
@@ -90,8 +102,8 @@ class _Connection:
     def __init__(self, wrapper: OnMySQLSeat) -> None:
         self._wrapper = wrapper
 
-    def cursor(self, *_: Any) -> Any:
-        return self._wrapper.create_cursor()
+    def cursor(self, *_: Any) -> Cursor:
+        return self._wrapper.new_cursor()
 
     def ping(self, *_: Any) -> None:
         self._wrapper.seat.call(self._ping)
@@ -212,6 +224,7 @@ class Cursor:
 
     def _execute(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
+        self._drain(link)
         self._send(link, query if args is None else _bound(query, args, link.driver_connection))
         return self.rowcount
 
@@ -241,12 +254,14 @@ class Cursor:
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
         raw = link.driver_connection
-        result = raw._result
-        while result is not None and result.has_next:  # of an earlier CALL that nobody read
-            self._await(link, raw.next_result())
-            result = raw._result
-        self._await(link, raw.query(sql))
+        self._await(link, raw.query(sql.encode()))
         self._read(raw._result)
+
+    def _drain(self, link: Any) -> None:
+        """Reads what an earlier CALL left unread, which may have changed how text is to be quoted."""
+        raw = link.driver_connection
+        while raw._result is not None and raw._result.has_next:
+            self._await(link, raw.next_result())
 
     def _await(self, link: Any, work: Any) -> None:
         try:
@@ -272,6 +287,8 @@ class Cursor:
 class StreamCursor(Cursor):
     """The same with rows that stay on the server until they are asked for."""
 
+    _link: Any = None
+
     def fetchone(self) -> Any:
         rows = self.fetchmany(1)
         return rows[0] if rows else None
@@ -296,13 +313,18 @@ class StreamCursor(Cursor):
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
         raw = link.driver_connection
-        self._await(link, raw.query(sql, unbuffered=True))
+        self._link = link
+        self._await(link, raw.query(sql.encode(), unbuffered=True))
         result = raw._result
         self.description, self.rowcount = result.description, -1
         link.pause_reading()
 
     def _fetch(self, size: int | None) -> Sequence[Any]:
-        link = self._wrapper.taken()
+        link = self._seat.link
+        if link is None or link is not self._link:
+            raise errors.InterfaceError(
+                0, "the stream's connection went when its scope ended: read it to its end there"
+            )
         result = link.driver_connection._result
         rows: list[Any] = []
 

@@ -48,6 +48,7 @@ def outcomes(families: str, **environment: str) -> tuple[Counter[str], list[str]
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.families("sqlite")  # make verify runs it on the servers
 @pytest.mark.native_only("it starts the other mode itself")
 def test_the_suite_of_the_bridge_passes_in_threads(family: str) -> None:
     """All but what is marked ``native_only``, each with its reason."""
