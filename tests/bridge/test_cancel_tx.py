@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+import pytest
 from django.contrib.contenttypes.models import ContentType
 from sqlalchemy import update
 
 from django_bridge import atomic, database, run_django, scope
 from tests.bridge.shared import Kind, clear, create, object_writes, orm_writes, outside, session_writes
+
+pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
 
 
 class CancelledAt:

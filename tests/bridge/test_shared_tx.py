@@ -35,6 +35,8 @@ from tests.bridge.shared import (
     sync_code_reads,
 )
 
+pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+
 
 def in_pairs(test: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Runs a test for each two who write; one database for all of them, since making one is what takes time."""

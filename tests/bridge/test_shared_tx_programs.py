@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, given, settings
@@ -30,6 +31,9 @@ from tests.bridge.shared import (
     sync_code_writes,
     thread_writes,
 )
+
+pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+
 
 PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "50"))
 """Programs a family."""
