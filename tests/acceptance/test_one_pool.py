@@ -150,7 +150,12 @@ async def five_hundred(url: str) -> Outcome:
 
 @pytest.fixture
 def atlas(server: DatabaseServer, tmp_path: Path) -> Iterator[Atlas]:
-    environment = {"ATLAS_POOL_SIZE": str(POOL_SIZE), "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    # 64 callers stand in line for 8 connections: on a slow machine longer than a request should wait elsewhere.
+    environment = {
+        "ATLAS_POOL_SIZE": str(POOL_SIZE),
+        "ATLAS_POOL_TIMEOUT": "60",
+        "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+    }
     with atlas_on(server, tmp_path, **environment) as atlas:
         atlas.site.manage("createsuperuser", "--noinput", "--username", ROOT, "--email", "", quiet=True)
         yield atlas

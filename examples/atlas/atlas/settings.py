@@ -1,7 +1,8 @@
 """Settings of the atlas demo: an ordinary Django project with the bridge beside it.
 
 Environment: ``ATLAS_DATABASE_URL`` (absent: a SQLite file), ``ATLAS_DATA`` (the folder of that file and of the
-secret key), ``ATLAS_SECRET_KEY``, ``ATLAS_ALLOWED_HOSTS`` (comma-separated), ``ATLAS_POOL_SIZE``, ``ATLAS_DEBUG=1``.
+secret key), ``ATLAS_SECRET_KEY``, ``ATLAS_ALLOWED_HOSTS`` (comma-separated), ``ATLAS_POOL_SIZE``,
+``ATLAS_POOL_TIMEOUT``, ``ATLAS_DEBUG=1``.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ ASYNC_DB = {
     "default": {
         # Connections for each process; a burst beyond them waits in line.
         "pool_size": int(os.environ.get("ATLAS_POOL_SIZE", "10")),
+        # Seconds in line before a request fails.
+        "pool_timeout": float(os.environ.get("ATLAS_POOL_TIMEOUT", "5")),
     },
 }
 
