@@ -116,6 +116,11 @@ class PhysicalConnection(_Connection):
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
+        self._loop = asyncio.get_running_loop()
+        self.begin_life(config)
+
+    def begin_life(self, config: DatabaseConfig) -> None:
+        """Forgets whatever was; nothing has happened on it yet."""
         self.config = config
         self.begun = Begun.NO
         self.options = DEFAULT_OPTIONS
@@ -129,7 +134,6 @@ class PhysicalConnection(_Connection):
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
-        self._loop = asyncio.get_running_loop()
         self._overdue: float | None = None
         self._watchdog: asyncio.TimerHandle | None = None
 
