@@ -17,7 +17,7 @@ from . import connections
 from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused
-from .joined.caller import caller_beneath
+from .joined.caller import caller_beneath, is_in_a_test
 from .joined.database import JoinedDatabase
 from .scopes import has_caller
 
@@ -66,7 +66,7 @@ class BridgedDatabase(Database):
         caller = await caller_beneath(alias, self.config.pool_timeout)
         if caller is None:
             return self
-        if not (join or rule == "always" or caller.is_a_test):
+        if not (join or rule == "always" or is_in_a_test(caller.wrapper)):
             raise JoinRefused(
                 f"sync code that waits for this task (async_to_sync) is in a transaction on {alias!r}, which a session "
                 "of its own would not see: join it (session(join=True), atomic(join=True), or "

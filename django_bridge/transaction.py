@@ -128,8 +128,8 @@ def atomic(
     parameter named ``db`` gets the session. Beneath sync code that is in a transaction ``join`` makes it a savepoint of
     that, as it always is in tests.
 
-    - **errors**: ``JoinRefused`` beneath such sync code without ``join``; ``TypeError`` where it decorates what is not ``async def``; in the block those of
-      ``Database.atomic``, after which nothing is committed.
+    - **errors**: ``JoinRefused`` beneath such sync code without ``join``; ``TypeError`` where it decorates what is not
+      ``async def``; in the block those of ``Database.atomic``, after which nothing is committed.
     """
     make = functools.partial(
         Atomic,

@@ -23,7 +23,7 @@ from ..scopes import Scope, inherited, lending, usable
 from .places import InScope, InThread, Place
 from .turns import Turns
 
-__all__ = ["Caller", "caller_beneath", "lent_to_the_loop", "turn_of_this_task"]
+__all__ = ["Caller", "caller_beneath", "is_in_a_test", "lent_by_a_test", "lent_to_the_loop", "turn_of_this_task"]
 
 
 class Caller:
@@ -34,10 +34,10 @@ class Caller:
         self.place = place
         self.turns = Turns(place, wrapper.alias, patience)
 
-    @property
-    def is_a_test(self) -> bool:
-        """Whether the transaction is that of a ``TestCase``, as pytest-django's ``db`` is too."""
-        return any(getattr(block, "_from_testcase", False) for block in self.wrapper.atomic_blocks)
+
+def is_in_a_test(wrapper: Any) -> bool:
+    """Whether the transaction is that of a ``TestCase``, as pytest-django's ``db`` is too."""
+    return any(getattr(block, "_from_testcase", False) for block in wrapper.atomic_blocks)
 
 
 _callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
@@ -93,6 +93,22 @@ def _in_transaction(alias: str) -> Any:
     handler: Any = connections
     wrapper = getattr(handler._connections, alias, None)
     return wrapper if wrapper is not None and wrapper.in_atomic_block else None
+
+
+@contextlib.contextmanager
+def lent_by_a_test() -> Iterator[None]:
+    """Shows the connections of a test in this thread to what it calls by ``async_to_sync``; else does nothing."""
+    lent = None
+    if lending.get() is None and inherited() is None:
+        lent = {wrapper.alias: wrapper for wrapper in connections.all(initialized_only=True) if is_in_a_test(wrapper)}
+    if not lent:
+        yield
+        return
+    token = lending.set(lent)
+    try:
+        yield
+    finally:
+        lending.reset(token)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,7 +26,7 @@ __all__ = ["JoinedDatabase"]
 
 
 class JoinedSession(AtomicSession):
-    """The session of a block inside the caller's transaction; its hooks are Django's, and wait for the caller's commit."""
+    """The session of a block inside the caller's transaction; its hooks wait for the caller's commit."""
 
     sync_session_class = FollowingSession
     link: JoinedLink
@@ -72,10 +73,12 @@ class JoinedAtomic(Atomic):
             link.durable = False
         self._following = session.following = Following(sync, link)
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._following is not None:
             await self._caller.place.call(self._following.end)
-        await super().__aexit__(*error)
+        await super().__aexit__(kind, error, traceback)
 
 
 class JoinedDatabase(Database):

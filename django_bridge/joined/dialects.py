@@ -42,7 +42,6 @@ _learned: dict[tuple[Any, ...], dict[str, Any]] = {}
 class OnDjango(_Dialect):
     """Mixin of a dialect whose connections are Links."""
 
-    supports_statement_cache = True
     is_async = True
     about: tuple[Any, ...] = ()
     """Of which server it has to know."""
@@ -102,6 +101,7 @@ def _mysql() -> type[Any]:
     base: Any = importlib.import_module("asyncdb.drivers.mysql").Dialect
 
     class MySQL(OnDjango, base):  # type: ignore[misc]  # the base is an extra's
+        supports_statement_cache = True
         colspecs = base.colspecs | {sqltypes.Time: _Time, TIME: _Time}
 
     return MySQL
@@ -111,6 +111,8 @@ def _postgresql() -> type[Any]:
     base: Any = importlib.import_module("asyncdb.drivers.postgresql").Dialect
 
     class PostgreSQL(OnDjango, base):  # type: ignore[misc]  # as above
+        supports_statement_cache = True
+
         def __init__(self, **options: Any) -> None:
             super().__init__(**options | {"use_native_hstore": False})
             self._has_native_hstore = apps.is_installed("django.contrib.postgres")  # whose connections give dicts
@@ -122,6 +124,7 @@ def _sqlite() -> type[Any]:
     base: Any = importlib.import_module("asyncdb.drivers.sqlite").Dialect
 
     class SQLite(OnDjango, base):  # type: ignore[misc]  # as above
+        supports_statement_cache = True
         default_paramstyle = "format"
         detects_types = True
 

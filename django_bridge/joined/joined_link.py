@@ -45,12 +45,14 @@ class JoinedLink(Link):
             raise
 
     def before(self, kind: Kind) -> None:
-        PhysicalConnection.before(self, kind)
         if self._turn is not None and self._turn.lost:
             self.poison = "the block around it was rolled back"
-            raise TransactionPoisoned(f"the transaction on {self.config.alias!r} is over: {self.poison}")
-        if in_greenlet() and self._turn is None:
+        if not in_greenlet():  # a flush on behalf of a statement of Django's, in a block that has begun
+            self.require_usable()
+            return
+        if self._turn is None:
             await_(self._turns.wait())
+        PhysicalConnection.before(self, kind)
 
     def want_transaction(self) -> None:
         PhysicalConnection.want_transaction(self)

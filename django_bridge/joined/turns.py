@@ -70,7 +70,7 @@ class Turns:
                     await woken
             except TimeoutError:
                 raise TransactionMisuse(
-                    f"another task has a block open on {self._alias!r} since {self._patience:g} s (pool_timeout) ago, and "
+                    f"another task had a block open on {self._alias!r} for {self._patience:g} s (pool_timeout), and "
                     "tasks that share the caller's connection take turns: await what it waits for outside of its block",
                 ) from None
             finally:
