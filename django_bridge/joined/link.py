@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, NoReturn, TypeVar
 
 from django.db import Error, transaction
@@ -109,7 +110,7 @@ class Link(PhysicalConnection):
         wrapper = self.wrapper
         before, self.speaking = self.speaking, True
         try:
-            with wrapper.create_cursor() if self.unlogged else wrapper.cursor() as cursor:
+            with closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
                 self.prepare(cursor)
                 getattr(cursor, verb)(statement, parameters)
                 rows = cursor.fetchall() if cursor.description else ()
