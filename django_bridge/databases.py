@@ -12,14 +12,16 @@ from django.db import DEFAULT_DB_ALIAS
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from asyncdb import Database, Session, registry
+from asyncdb.transaction import innermost
 
 from . import connections
 from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused
-from .joined.caller import caller_beneath, is_in_a_test
+from .joined.caller import caller_beneath, is_in_a_test, where_the_orm_is
 from .joined.database import JoinedDatabase
 from .scopes import has_caller
+from .wrappers import mysqldb
 
 __all__ = ["BridgedDatabase", "database"]
 
@@ -52,43 +54,57 @@ class BridgedDatabase(Database):
             return super().atomic(**options)
         return _Door(self, "atomic", options, join=join)
 
+    def atomic_with_the_orm(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
+        """As :meth:`atomic`, on the connection that the ORM uses for this task while it is not on the loop."""
+        return _Door(self, "atomic", options, join=join, with_the_orm=True)
+
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
-        if not has_caller():
+        if not has_caller() or innermost(self.engine) is not None:
             return super()._session_for_statement()
         return _Door(self, "_session_for_statement", {}, join=False)
 
-    async def place(self, *, join: bool) -> Any:
-        """Where a session belongs: here, or on the connection of the sync code that waits for this task."""
+    async def place(self, *, join: bool, with_the_orm: bool) -> Any:
+        """Where a session belongs: here, or on a connection of Django's."""
         alias = self.config.alias
         rule = bridge_for(alias).join
         if rule == "never" and not join:
             return self
         caller = await caller_beneath(alias, self.config.pool_timeout)
+        if caller is None and with_the_orm and self._django_can_connect:
+            caller = await where_the_orm_is(alias, self.config.pool_timeout)
         if caller is None:
             return self
-        if not (join or rule == "always" or is_in_a_test(caller.wrapper)):
+        if caller.in_transaction and not (join or rule == "always" or is_in_a_test(caller.wrapper)):
             raise JoinRefused(
                 f"sync code that waits for this task (async_to_sync) is in a transaction on {alias!r}, which a session "
                 "of its own would not see: join it (session(join=True), atomic(join=True), or "
                 f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
             )
         key = f"{alias} joined to {id(caller)}"
-        return registry.get(key, partial(JoinedDatabase, self.config, caller))
+        return registry.get(key, partial(JoinedDatabase, self.config, caller, self.engine))
+
+    @property
+    def _django_can_connect(self) -> bool:
+        """Whether the sync driver is there: the bridge itself can do without mysqlclient."""
+        return self.config.family != "mysql" or mysqldb.is_there()
 
 
 class _Door(AbstractAsyncContextManager[Any]):
     """A block whose place is not known before it is entered."""
 
-    def __init__(self, here: BridgedDatabase, verb: str, options: dict[str, Any], *, join: bool) -> None:
+    def __init__(
+        self, here: BridgedDatabase, verb: str, options: dict[str, Any], *, join: bool, with_the_orm: bool = False
+    ) -> None:
         self._here = here
         self._verb = verb
         self._options = options
         self._join = join
+        self._with_the_orm = with_the_orm
         self._entered: AbstractAsyncContextManager[Any] | None = None
 
     async def __aenter__(self) -> Any:
         here = self._here
-        place = await here.place(join=self._join)
+        place = await here.place(join=self._join, with_the_orm=self._with_the_orm)
         opened = getattr(super(BridgedDatabase, here) if place is here else place, self._verb)(**self._options)
         value = await opened.__aenter__()
         self._entered = opened

@@ -166,13 +166,13 @@ class Atomic:
         self._entered: AbstractAsyncContextManager[Session] | None = None
 
     def _block(self) -> AbstractAsyncContextManager[Session]:
-        """A block of Django's own on the task's scope; where Django is left to itself, one of asyncdb's."""
+        """A block of Django's own where the ORM is: on the task's scope, or in Django's thread."""
         found = database(self._using)
         if enabled() and not left_to_django():
             outer = innermost(found.engine)
             if (outer is None or isinstance(outer, Lent)) and is_native(self._using or DEFAULT_DB_ALIAS):
                 return Block(found, self._using or DEFAULT_DB_ALIAS, **self._options)
-        return found.atomic(**self._options, join=self._join)
+        return found.atomic_with_the_orm(**self._options, join=self._join)
 
     async def __aenter__(self) -> Session:
         if self._entered is not None:

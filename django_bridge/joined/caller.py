@@ -10,7 +10,7 @@ Read in asgiref 3.13 (``sync.py``: ``AsyncToSync.executors``, ``SyncToAsync.thre
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,27 +20,40 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections
 
 from ..scopes import Scope, inherited, lending, usable
-from .places import InScope, InThread, Place
+from .places import ByDjango, InScope, InThread, Place
 from .turns import Turns
 
-__all__ = ["Caller", "caller_beneath", "is_in_a_test", "lent_by_a_test", "lent_to_the_loop", "turn_of_this_task"]
+__all__ = [
+    "Caller",
+    "caller_beneath",
+    "is_in_a_test",
+    "lent_by_a_test",
+    "lent_to_the_loop",
+    "turn_of_this_task",
+    "where_the_orm_is",
+]
 
 
 class Caller:
-    """One connection of Django's, in a transaction, and the place where it may be used."""
+    """One connection of Django's, and the place where it may be used."""
 
     def __init__(self, wrapper: Any, place: Place, patience: float) -> None:
         self.wrapper = wrapper
         self.place = place
         self.turns = Turns(place, wrapper.alias, patience)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it is in a transaction that was not begun here."""
+        return bool(self.wrapper.in_atomic_block) and not self.turns.has_begun(self.wrapper)
+
+
+_callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
+
 
 def is_in_a_test(wrapper: Any) -> bool:
     """Whether the transaction is that of a ``TestCase``, as pytest-django's ``db`` is too."""
     return any(getattr(block, "_from_testcase", False) for block in wrapper.atomic_blocks)
-
-
-_callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
 
 
 async def caller_beneath(alias: str, patience: float) -> Caller | None:
@@ -51,12 +64,25 @@ async def caller_beneath(alias: str, patience: float) -> Caller | None:
     executor = _executor()
     if executor is None:
         return None
-    place = InThread(executor)
-    wrapper = await place.call(_in_transaction, alias)
+    found = await _caller_in(InThread(executor), _known_connection, alias, patience)
+    return found if found is not None and found.in_transaction else None
+
+
+async def where_the_orm_is(alias: str, patience: float) -> Caller:
+    """The connection that the ORM uses for this task while it is not on the loop."""
+    executor = _executor()
+    place: Place = ByDjango() if executor is None else InThread(executor)
+    found = await _caller_in(place, connections.__getitem__, alias, patience)
+    assert found is not None, "Django makes a connection for every alias"
+    return found
+
+
+async def _caller_in(place: Place, connection_of: Callable[[str], Any], alias: str, patience: float) -> Caller | None:
+    wrapper = await place.call(connection_of, alias)
     if wrapper is None:
         return None
     known = _callers.get(wrapper)
-    if known is None or not isinstance(known.place, InThread) or known.place.executor is not executor:
+    if known is None or known.place != place:
         known = _callers[wrapper] = Caller(wrapper, place, patience)
     return known
 
@@ -66,17 +92,19 @@ def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None
     wrapper = there.wrappers.get(alias) if there is not None else None
     if there is None or wrapper is None or not wrapper.in_atomic_block or getattr(wrapper, "shared", None) is not None:
         return None
+    place = InScope(there)
     known = _callers.get(wrapper)
-    if known is None or not isinstance(known.place, InScope) or known.place.scope is not there:
-        known = _callers[wrapper] = Caller(wrapper, InScope(there), patience)
-    return known
+    if known is None or known.place != place:
+        known = _callers[wrapper] = Caller(wrapper, place, patience)
+    return known if known.in_transaction else None
 
 
 async def turn_of_this_task() -> None:
     """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
     executor = _executor()
+    place = ByDjango() if executor is None else InThread(executor)
     for caller in list(_callers.values()):
-        if isinstance(caller.place, InThread) and caller.place.executor is executor:
+        if caller.place == place:
             await caller.turns.wait()
 
 
@@ -88,11 +116,10 @@ def _executor() -> Executor | None:
     return current
 
 
-def _in_transaction(alias: str) -> Any:
-    """The connection of this thread, if there is one and a transaction is open; makes none."""
+def _known_connection(alias: str) -> Any:
+    """The connection of this thread, if there is one; makes none."""
     handler: Any = connections
-    wrapper = getattr(handler._connections, alias, None)
-    return wrapper if wrapper is not None and wrapper.in_atomic_block else None
+    return getattr(handler._connections, alias, None)
 
 
 @contextlib.contextmanager
@@ -118,7 +145,11 @@ def lent_to_the_loop(aliases: Iterable[str]) -> Iterator[None]:
     Everything async finds them there until the end of the block, and works on them in one thread; requests that a
     test sends do not close them.
     """
-    lent = {alias: wrapper for alias in aliases if (wrapper := _in_transaction(alias)) is not None}
+    lent = {
+        alias: wrapper
+        for alias in aliases
+        if (wrapper := _known_connection(alias)) is not None and is_in_a_test(wrapper)
+    }
     context = ThreadSensitiveContext()
     executor = SyncToAsync.context_to_thread_executor[context] = ThreadPoolExecutor(max_workers=1)
     lending_token = lending.set(lent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
@@ -9,11 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asyncdb import Database, Session
 from asyncdb.config import DatabaseConfig, IsolationLevel
-from asyncdb.drivers.physical import physical
+from asyncdb.drivers.physical import check_owner, physical
 from asyncdb.drivers.statements import Kind
-from asyncdb.errors import TransactionMisuse
 from asyncdb.session import Hook
-from asyncdb.transaction import Atomic, AtomicSession, innermost
+from asyncdb.transaction import Atomic, AtomicSession, Lent, innermost, lend, take_back
 
 from ..errors import DurableNested
 from ..wrappers.base import awaited
@@ -43,9 +44,11 @@ class JoinedAtomic(Atomic):
 
     session_class = JoinedSession
 
-    def __init__(self, caller: Caller, engine: AsyncEngine, alias: str, **options: Any) -> None:
-        super().__init__(engine, alias, **options)
-        self._caller = caller
+    def __init__(self, database: JoinedDatabase, **options: Any) -> None:
+        super().__init__(database.engine, database.config.alias, **options)
+        self._database = database
+        self._caller = database.caller
+        self._lent: Lent | None = None
         self._following: Following | None = None
 
     async def __aenter__(self) -> Session:
@@ -55,10 +58,19 @@ class JoinedAtomic(Atomic):
             try:
                 await session.run_sync(self._begin, session)
                 await self._caller.place.call(self._following.begin)  # type: ignore[union-attr]  # just made
+                self._lend(session)
             except BaseException as err:
                 await super().__aexit__(type(err), err, err.__traceback__)
                 raise
         return cast("Session", session)
+
+    def _lend(self, session: Session) -> None:
+        """Makes it the block that :class:`asyncdb.Database`'s verbs find, who look for one of the pool's."""
+        task = asyncio.current_task()
+        self._lent = Lent(
+            self._database.of_the_pool, session, partial(check_owner, self._alias, task), self._database.atomic
+        )
+        lend(self._lent)
 
     def _begin(self, sync: Any, session: JoinedSession) -> None:
         """Begins now, not before the session's first statement: one of Django's may come earlier. In a greenlet."""
@@ -76,6 +88,8 @@ class JoinedAtomic(Atomic):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._lent is not None:
+            take_back(self._lent)
         if self._following is not None:
             await self._caller.place.call(self._following.end)
         await super().__aexit__(kind, error, traceback)
@@ -84,9 +98,10 @@ class JoinedAtomic(Atomic):
 class JoinedDatabase(Database):
     """See :class:`asyncdb.Database`; it opens no connection."""
 
-    def __init__(self, config: DatabaseConfig, caller: Caller) -> None:
+    def __init__(self, config: DatabaseConfig, caller: Caller, of_the_pool: AsyncEngine) -> None:
         super().__init__(config)
         self.caller = caller
+        self.of_the_pool = of_the_pool
 
     def _make_engine(self) -> AsyncEngine:
         caller, config = self.caller, self.config
@@ -100,20 +115,8 @@ class JoinedDatabase(Database):
         savepoint: bool = True,
         durable: bool = False,
     ) -> JoinedAtomic:
-        if isolation is not None or read_only:
-            raise TransactionMisuse(
-                f"isolation and read_only on {self.config.alias!r} were chosen where the caller's transaction began, "
-                "which this block joins: leave them out, or test it in a TransactionTestCase, which joins nothing",
-            )
-        return JoinedAtomic(
-            self.caller,
-            self.engine,
-            self.config.alias,
-            isolation=None,
-            read_only=False,
-            savepoint=savepoint,
-            durable=durable,
-        )
+        self.require_isolation(isolation)
+        return JoinedAtomic(self, isolation=isolation, read_only=read_only, savepoint=savepoint, durable=durable)
 
     async def close(self, *, timeout: float = 5.0) -> None:
         """Rolls back what somebody left open; waits for nobody."""

@@ -62,7 +62,7 @@ class JoinedLink(Link):
 
     async def _begin_now(self) -> None:
         try:
-            self._turn = await self._turns.begin(self, durable=self.durable)
+            self._turn = await self._turns.begin(self, self.options, durable=self.durable)
         except Exception:
             raise
         except BaseException:

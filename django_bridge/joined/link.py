@@ -9,14 +9,14 @@ Read in Django 5.2 and 6.1 (``db/backends/utils.py``: ``CursorWrapper``; ``db/ba
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from django.db import Error, transaction
 
 from asyncdb.config import DatabaseConfig
-from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection
+from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionMisuse
 
@@ -81,6 +81,8 @@ class Link(PhysicalConnection):
     """Whether statements pass Django's query log and wrappers by: SQLAlchemy's own questions to a new server."""
     speaking = False
     """Whether a statement that Django sends now is SQLAlchemy's."""
+    query_only = False
+    """Whether SQLite has to be told that writing is allowed again."""
 
     def __init__(self, wrapper: Any, config: DatabaseConfig) -> None:
         self.wrapper = wrapper
@@ -108,17 +110,11 @@ class Link(PhysicalConnection):
 
     def _with_cursor(self, verb: str, statement: str, parameters: Any) -> tuple[Any, int, Any, Sequence[Any]]:
         wrapper = self.wrapper
-        before, self.speaking = self.speaking, True
-        try:
-            with closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
-                self.prepare(cursor)
-                getattr(cursor, verb)(statement, parameters)
-                rows = cursor.fetchall() if cursor.description else ()
-                return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
-        except Error as err:
-            raise unwrapped(err) from None
-        finally:
-            self.speaking = before
+        with self._own_words(), closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
+            self.prepare(cursor)
+            getattr(cursor, verb)(statement, parameters)
+            rows = cursor.fetchall() if cursor.description else ()
+            return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
 
     def prepare(self, cursor: Any) -> None:
         """Makes Django's cursor read values as SQLAlchemy's dialect expects them."""
@@ -141,23 +137,40 @@ class Link(PhysicalConnection):
     def roll_back_to(self, name: str) -> None:
         self.ask(self.leave_block, self._blocks.pop(name), RolledBack())
 
-    def enter_block(self, *, durable: bool = False) -> Any:
+    def enter_block(self, options: TransactionOptions | None = None, *, durable: bool = False) -> Any:
         """Enters a block of Django's. In the thread that owns the connection."""
+        chosen = options is not None and (options.isolation is not None or options.read_only)
+        if chosen and self.wrapper.in_atomic_block:
+            raise TransactionMisuse(
+                f"isolation and read_only on {self.config.alias!r} were chosen where the caller's transaction began, "
+                "which this block joins: leave them out, or test it in a TransactionTestCase, which joins nothing",
+            )
         block: Any = transaction.Atomic(self.wrapper.alias, savepoint=True, durable=durable)
-        before, self.speaking = self.speaking, True
-        try:
-            block.__enter__()
-        except Error as err:
-            raise unwrapped(err) from None
-        finally:
-            self.speaking = before
+        with self._own_words():
+            if options is None or not chosen:
+                block.__enter__()
+            else:
+                BEGUN_WITH[self.wrapper.vendor](self, block, options)
         return block
 
     def leave_block(self, block: Any, error: BaseException | None) -> None:
         """Leaves a block of Django's, with an error to roll back. In the thread that owns the connection."""
+        with self._own_words():
+            block.__exit__(None if error is None else type(error), error, None)
+            if self.query_only and not self.wrapper.in_atomic_block:
+                self.query_only = False
+                self.say("PRAGMA query_only = OFF")
+
+    def say(self, statement: str) -> None:
+        """Sends a statement about the transaction."""
+        with self.wrapper.cursor() as cursor:
+            cursor.execute(statement)
+
+    @contextmanager
+    def _own_words(self) -> Iterator[None]:
         before, self.speaking = self.speaking, True
         try:
-            block.__exit__(None if error is None else type(error), error, None)
+            yield
         except Error as err:
             raise unwrapped(err) from None
         finally:
@@ -228,4 +241,28 @@ def _prepare_psycopg(cursor: Any) -> None:
     cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
 
 
+def _begin_mysql(link: Link, block: Any, options: TransactionOptions) -> None:
+    level = f"ISOLATION LEVEL {options.isolation}" if options.isolation else ""
+    link.say("SET TRANSACTION " + ", ".join(filter(None, [level, "READ ONLY" if options.read_only else ""])))
+    block.__enter__()
+
+
+def _begin_postgresql(link: Link, block: Any, options: TransactionOptions) -> None:
+    block.__enter__()
+    level = f" ISOLATION LEVEL {options.isolation}" if options.isolation else ""
+    link.say(f"SET TRANSACTION{level}{' READ ONLY' if options.read_only else ''}")
+
+
+def _begin_sqlite(link: Link, block: Any, options: TransactionOptions) -> None:
+    if options.read_only:
+        link.say("PRAGMA query_only = ON")
+        link.query_only = True
+    block.__enter__()
+
+
 PREPARED: dict[str, Callable[[Any], None]] = {"postgresql": _prepare_psycopg}
+BEGUN_WITH: dict[str, Callable[[Link, Any, TransactionOptions], None]] = {
+    "mysql": _begin_mysql,
+    "postgresql": _begin_postgresql,
+    "sqlite": _begin_sqlite,
+}

@@ -7,14 +7,19 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+from asgiref.sync import sync_to_async
 
 from ..scopes import Scope
 
-__all__ = ["InScope", "InThread", "Place"]
+__all__ = ["ByDjango", "InScope", "InThread", "Place"]
 
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.joined")
+_pending: set[asyncio.Task[Any]] = set()
+"""What is to be done soon: the loop itself keeps no task alive."""
 
 
 class Place(Protocol):
@@ -30,11 +35,11 @@ class Place(Protocol):
         """Has ``function`` called there, and ``then`` after it; neither waits nor raises."""
 
 
+@dataclass(frozen=True)
 class InThread:
     """The thread of a caller that waits in ``async_to_sync``, or of a test's loop."""
 
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
+    executor: Executor
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.wrap_future(self.executor.submit(copy_context().run, function, *args))
@@ -51,11 +56,38 @@ class InThread:
             log.warning("a joined block was left open: its caller has gone on")
 
 
+@dataclass(frozen=True)
+class ByDjango:
+    """The thread to which Django sends the ORM's calls of this task, while the ORM is not on the loop."""
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        return await sync_to_async(function, thread_sensitive=True)(*args)
+
+    def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
+        async def call() -> None:
+            try:
+                await self.call(function, *args)
+            except Exception as err:
+                log.warning("a block could not be rolled back (%s)", type(err).__name__)
+            finally:
+                then()
+
+        work = call()
+        try:
+            pending = asyncio.get_running_loop().create_task(work)
+        except RuntimeError:
+            work.close()
+            log.warning("a block was left open: no loop runs any more")
+            return
+        _pending.add(pending)
+        pending.add_done_callback(_pending.discard)
+
+
+@dataclass(frozen=True)
 class InScope:
     """The loop, in a greenlet: the connection is that of a scope, in whose thread sync code waits."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
+    scope: Scope
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         return await self.scope.run(function, args, {})

@@ -12,6 +12,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from asyncdb.drivers.physical import TransactionOptions
 from asyncdb.errors import TransactionMisuse
 
 from .link import Link, RolledBack
@@ -76,13 +77,18 @@ class Turns:
             finally:
                 self._waiting.discard(woken)
 
-    async def begin(self, link: Link, *, durable: bool = False) -> Turn:
+    def has_begun(self, wrapper: Any) -> bool:
+        """Whether the outermost block of Django's connection is one of these."""
+        blocks = wrapper.atomic_blocks
+        return bool(blocks) and any(turn.block is blocks[0] for turn in self._stack)
+
+    async def begin(self, link: Link, options: TransactionOptions | None = None, *, durable: bool = False) -> Turn:
         """Opens a block of Django's when it is this task's turn."""
         await self.wait()
         turn = Turn(link)
         self._push(turn)
         try:
-            await self._place.call(self._enter, turn, durable)
+            await self._place.call(self._enter, turn, options, durable)
         except BaseException:
             self.abandon(turn)
             raise
@@ -102,9 +108,9 @@ class Turns:
 
     # -- where the connection is ---------------------------------------------------------------------------------
 
-    def _enter(self, turn: Turn, durable: bool) -> None:  # noqa: FBT001
+    def _enter(self, turn: Turn, options: TransactionOptions | None, durable: bool) -> None:  # noqa: FBT001
         if turn in self._stack:
-            turn.block = turn.link.enter_block(durable=durable)
+            turn.block = turn.link.enter_block(options, durable=durable)
 
     def _leave(self, turn: Turn, failed: bool) -> None:  # noqa: FBT001
         if turn not in self._stack:
