@@ -12,6 +12,9 @@
     django.core.exceptions.SynchronousOnlyOperation
     └── LazyLoadError           a field or relation that was not loaded was read on the event loop
 
+    AssertionError
+    └── QueryBudgetExceeded     a block sent more queries than its ``query_budget``
+
 Errors of the database itself stay Django's in the ORM (``django.db.Error`` and its children) and
 SQLAlchemy's in a session.
 """
@@ -22,7 +25,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
-__all__ = ["DurableNested", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+__all__ = ["DurableNested", "LazyLoadError", "QueryBudgetExceeded", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
 
 
 class ScopeError(AsyncDBError):
@@ -43,3 +46,7 @@ class DurableNested(TransactionMisuse, RuntimeError):
 
 class LazyLoadError(SynchronousOnlyOperation):
     """A field or relation that was not loaded was read on the event loop; the message says what to load, and how."""
+
+
+class QueryBudgetExceeded(AssertionError):
+    """A block sent more queries than ``query_budget`` allows; the message lists their SQL, without parameters."""
