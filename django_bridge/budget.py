@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from django.db import connections
+from django.conf import settings
 from django.db.backends.base import base
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
@@ -71,7 +71,7 @@ class query_budget:  # noqa: N801  (a context manager, named as a noun)
     ) -> None:
         if number < 0:
             raise ValueError(f"query_budget({number}): no block sends fewer queries than none")
-        if using is not None and using not in connections:
+        if using is not None and using not in settings.DATABASES:
             raise ConnectionDoesNotExist(f"query_budget(using={using!r}): DATABASES has no such alias")
         self.number = number
         self.using = using
