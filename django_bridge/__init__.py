@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from .middleware import outside_scope
     from .native import run_django
     from .scopes import scope
+    from .sync_session import sync_session
     from .transaction import atomic, session, with_session
 
-__all__ = ["atomic", "database", "outside_scope", "query_budget", "run_django", "scope", "session", "with_session"]
+__all__ = [
+    "atomic",
+    "database",
+    "outside_scope",
+    "query_budget",
+    "run_django",
+    "scope",
+    "session",
+    "sync_session",
+    "with_session",
+]
 
 _HOMES = {
     "atomic": "transaction",
@@ -27,6 +38,7 @@ _HOMES = {
     "run_django": "native",
     "scope": "scopes",
     "session": "transaction",
+    "sync_session": "sync_session",
     "with_session": "transaction",
 }
 

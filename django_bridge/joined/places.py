@@ -1,0 +1,68 @@
+"""Where a caller's connection is used: in the thread that owns it, or on the loop, where it is a scope's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from typing import Any, Protocol, TypeVar
+
+from ..scopes import Scope
+
+__all__ = ["InScope", "InThread", "Place"]
+
+T = TypeVar("T")
+log = logging.getLogger("django_bridge.joined")
+
+
+class Place(Protocol):
+    """Calls functions where the connection may be used, one after the other."""
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls ``function`` there.
+
+        - **cancel**: a call that has not begun is dropped; one that has goes on, and what follows stands behind it.
+        """
+
+    def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
+        """Has ``function`` called there, and ``then`` after it; neither waits nor raises."""
+
+
+class InThread:
+    """The thread of a caller that waits in ``async_to_sync``, or of a test's loop."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.wrap_future(self.executor.submit(copy_context().run, function, *args))
+
+    def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
+        def done(future: Future[Any]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                log.warning("a joined block could not be rolled back (%s)", type(error).__name__)
+            then()
+
+        try:
+            self.executor.submit(copy_context().run, function, *args).add_done_callback(done)
+        except RuntimeError:
+            log.warning("a joined block was left open: its caller has gone on")
+
+
+class InScope:
+    """The loop, in a greenlet: the connection is that of a scope, in whose thread sync code waits."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        return await self.scope.run(function, args, {})
+
+    def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
+        try:
+            function(*args)
+        except Exception as err:
+            log.warning("a joined block could not be rolled back (%s)", type(err).__name__)
+        then()
