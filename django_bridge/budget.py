@@ -53,10 +53,10 @@ class query_budget:  # noqa: N801  (a context manager, named as a noun)
         print(spent.statements)
 
     It counts the statements of this context: of its child tasks and of the threads that ``sync_to_async`` starts as
-    well, not of threads that copy no context. Of Django's ORM it counts what ``assertNumQueries`` counts, SAVEPOINT
-    and the BEGIN and COMMIT of an outermost ``atomic()`` included; of a session each statement, SAVEPOINT included,
-    but not BEGIN and COMMIT. A server-side cursor is one query, ``executemany`` too. What makes a new connection ready
-    is nobody's query.
+    well, not of threads that copy no context. Of Django's ORM it counts what ``assertNumQueries`` counts: SAVEPOINT,
+    and BEGIN and COMMIT of ``transaction.atomic()``, too. Of a session, and of ``django_bridge.atomic()``, it counts
+    each statement and SAVEPOINT, but not BEGIN and COMMIT. A server-side cursor is one query, ``executemany`` too.
+    What makes a new connection ready is nobody's query.
 
     ``using`` counts one alias alone. ``exactly`` allows no fewer either. ``info`` stands in the message.
 
@@ -83,7 +83,7 @@ class query_budget:  # noqa: N801  (a context manager, named as a noun)
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What was sent so far, in this order."""
+        """What was sent so far, in the order in which it was asked for."""
         return tuple(self._sent)
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionMisuse
+from asyncdb.listening import told_as, unheard
 
 __all__ = ["Cursor", "Link", "RolledBack"]
 
@@ -112,7 +113,8 @@ class Link(PhysicalConnection):
         try:
             with closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
                 self.prepare(cursor)
-                getattr(cursor, verb)(statement, parameters)
+                with unheard():  # the dialect has told of it
+                    getattr(cursor, verb)(statement, parameters)
                 rows = cursor.fetchall() if cursor.description else ()
                 return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
         except Error as err:
@@ -146,7 +148,8 @@ class Link(PhysicalConnection):
         block: Any = transaction.Atomic(self.wrapper.alias, savepoint=True, durable=durable)
         before, self.speaking = self.speaking, True
         try:
-            block.__enter__()
+            with told_as("SQLAlchemy"):
+                block.__enter__()
         except Error as err:
             raise unwrapped(err) from None
         finally:
@@ -157,7 +160,8 @@ class Link(PhysicalConnection):
         """Leaves a block of Django's, with an error to roll back. In the thread that owns the connection."""
         before, self.speaking = self.speaking, True
         try:
-            block.__exit__(None if error is None else type(error), error, None)
+            with told_as("SQLAlchemy"):
+                block.__exit__(None if error is None else type(error), error, None)
         except Error as err:
             raise unwrapped(err) from None
         finally:

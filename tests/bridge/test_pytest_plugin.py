@@ -22,7 +22,7 @@ IMPORTS = """
 import pytest
 from sqlalchemy import text
 from django.contrib.contenttypes.models import ContentType
-from django_bridge import session
+from django_bridge import atomic, session
 from django_bridge.errors import QueryBudgetExceeded
 
 INSERT = text("INSERT INTO django_content_type (app_label, model) VALUES ('a', 'b')")
@@ -158,25 +158,46 @@ def test_a_count_that_does_not_fit_fails_and_prints_the_sql_of_both_orms(run: Ru
 UNITTEST = """
 from django_bridge.test import TestCase, TransactionTestCase, query_budget
 
-class Plain(TestCase):
+class Counts:
     def test_sync(self):
         with self.assertNumQueriesOfBoth(1):
             ContentType.objects.count()
 
-class Both(TransactionTestCase):
     async def test_both(self):
-        async with self.assertNumQueriesOfBoth(2):
+        async with self.assertNumQueriesOfBoth(10) as spent:
             await both()
+            async with session() as db:
+                await db.execute(INSERT)
+                await db.commit()
+            async with atomic() as db:
+                await db.execute(text("SELECT 1"))
+                async with atomic():
+                    await ContentType.objects.acount()
+                    async with db.begin_nested():
+                        await db.execute(text("SELECT 2"))
+        self.assertEqual(
+            [(one.orm, one.sql.split()[0]) for one in spent.statements],
+            [("SQLAlchemy", "SELECT"), ("Django", "SELECT"), ("SQLAlchemy", "INSERT"), ("SQLAlchemy", "SELECT"),
+             ("SQLAlchemy", "SAVEPOINT"), ("Django", "SELECT"),
+             ("SQLAlchemy", "SAVEPOINT"), ("SQLAlchemy", "SELECT"), ("SQLAlchemy", "RELEASE"),
+             ("SQLAlchemy", "RELEASE")],
+        )
 
     async def test_too_many(self):
         with self.assertRaisesMessage(self.failureException, "2 queries on 'default', exactly 1 expected"):
             async with self.assertNumQueriesOfBoth(1):
                 await both()
+
+class Joined(Counts, TestCase):
+    pass
+
+class OnThePool(Counts, TransactionTestCase):
+    pass
 """
 
 
-def test_the_test_cases_count_both_orms_without_pytests_fixtures(run: Run) -> None:
-    run(UNITTEST).assert_outcomes(passed=3)
+def test_the_test_cases_count_the_same_in_a_joined_test_and_on_the_pool(run: Run) -> None:
+    run(UNITTEST).assert_outcomes(passed=6)
 
 
 def test_a_project_without_django_notices_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import bindparam, insert, literal, select, text
 
 from asyncdb import registry
 from asyncdb.listening import told_as, unheard
-from django_bridge import atomic, query_budget, run_django, scope, session
+from django_bridge import atomic, query_budget, run_django, scope, session, sync_session
 from django_bridge.errors import QueryBudgetExceeded
 from tests.bridge.shared import Kind
 
@@ -159,6 +159,27 @@ async def test_django_is_counted_as_assert_num_queries_counts_it(tx: Any, run: A
     assert sum(sql.startswith("SAVEPOINT") for sql in counted) == 1
 
 
+async def test_a_sync_session_is_counted_beside_the_orm_whose_connection_it_is_on(tx: Any) -> None:
+    def work() -> query_budget:
+        with query_budget(7) as spent, transaction.atomic(), sync_session() as db:
+            db.execute(select(Kind.id))
+            with db.begin_nested():
+                db.execute(select(Kind.model))
+            sync_reads()
+        return spent
+
+    spent = await in_plain_thread(work)
+    assert senders(spent) == [
+        "Django BEGIN",
+        "SQLAlchemy SELECT",
+        "SQLAlchemy SAVEPOINT",
+        "SQLAlchemy SELECT",
+        "SQLAlchemy RELEASE",
+        "Django SELECT",
+        "Django COMMIT",
+    ]
+
+
 async def test_of_a_session_begin_and_commit_do_not_count_but_savepoints_do(tx: Any) -> None:
     async with query_budget(3) as spent, session() as db:
         async with db.begin_nested():
@@ -167,19 +188,16 @@ async def test_of_a_session_begin_and_commit_do_not_count_but_savepoints_do(tx: 
     assert senders(spent) == ["SQLAlchemy SAVEPOINT", "SQLAlchemy INSERT", "SQLAlchemy RELEASE"]
 
 
-@pytest.mark.native_only("in threads the block is a transaction of SQLAlchemy's")
-async def test_an_atomic_block_is_a_transaction_of_djangos(tx: Any) -> None:
-    async with query_budget(6) as spent, atomic() as db:
+async def test_of_an_atomic_block_savepoints_alone_are_counted(tx: Any) -> None:
+    async with query_budget(4) as spent, atomic() as db:
         await orm_reads()
         async with atomic():
             await db.execute(select(Kind.id))
     assert [one.sql.split()[0] for one in spent.statements] == [
-        "BEGIN",
         "SELECT",
         "SAVEPOINT",
         "SELECT",
         "RELEASE",
-        "COMMIT",
     ]
 
 
