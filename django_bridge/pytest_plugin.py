@@ -6,8 +6,8 @@ for, and nothing else needs to be installed until then.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from asyncdb import Session
 
     from .budget import query_budget
+
+_DB_OF_PYTEST_DJANGO = "_django_db_helper"
+"""The fixture behind ``db`` and ``transactional_db`` (pytest-django 4.5 to 4.14, ``fixtures.py``)."""
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
@@ -109,3 +112,29 @@ def async_django_assert_max_num_queries() -> AsyncDjangoAssertNumQueries:
 
 
 # -- lending the test's own connection ---------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Lends the connections on which pytest-django's ``db`` has begun a transaction to the loop of async tests.
+
+    They have no sync caller beneath them whose connection they could join.
+    """
+    value = yield
+    if fixturedef.argname == _DB_OF_PYTEST_DJANGO and _is_bridged():
+        from django.db import connections
+
+        from .joined.caller import lent_to_the_loop
+
+        lent = ExitStack()
+        lent.enter_context(lent_to_the_loop(connections))
+        fixturedef.addfinalizer(lent.close)
+    return value
+
+
+def _is_bridged() -> bool:
+    from django.apps import apps
+
+    return apps.is_installed(__package__ or "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unittest
 from typing import TYPE_CHECKING
 
 from django import test
 from django.db import DEFAULT_DB_ALIAS
 
 from .budget import Statement, query_budget
+from .scopes import on_the_pool
 
 if TYPE_CHECKING:
     _Case = test.SimpleTestCase
@@ -35,4 +37,12 @@ class TestCase(_CountsBoth, test.TestCase):
 
 
 class TransactionTestCase(_CountsBoth, test.TransactionTestCase):
-    """Django's ``TransactionTestCase``, whose ``assertNumQueriesOfBoth`` counts the queries of both ORMs."""
+    """Django's ``TransactionTestCase``, in which async code runs as in production: native, and on the pool.
+
+    In Django's own the ORM's async calls beneath the test are left to Django's threads. ``assertNumQueriesOfBoth``
+    counts the queries of both ORMs.
+    """
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        with on_the_pool():
+            return super().run(result)
