@@ -69,7 +69,7 @@ class BridgedDatabase(Database):
         rule = bridge_for(alias).join
         if rule == "never" and not join:
             return self
-        caller = await caller_beneath(alias, self.config.pool_timeout)
+        caller = await caller_beneath(alias, self.config.pool_timeout) if has_caller() else None
         if caller is None and with_the_orm and self._django_can_connect:
             caller = await where_the_orm_is(alias, self.config.pool_timeout)
         if caller is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from contextvars import Token
 from functools import partial
 from types import TracebackType
 from typing import Any, cast
@@ -11,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asyncdb import Database, Session
 from asyncdb.config import DatabaseConfig, IsolationLevel
-from asyncdb.drivers.physical import check_owner, physical
+from asyncdb.drivers.physical import Owner, check_owner, physical
 from asyncdb.drivers.statements import Kind
 from asyncdb.session import Hook
 from asyncdb.transaction import Atomic, AtomicSession, Lent, innermost, lend, take_back
 
 from ..errors import DurableNested
+from ..ownership import acts_for
+from ..scopes import visible
 from ..wrappers.base import awaited
 from .caller import Caller
 from .dialects import engine_on
@@ -39,9 +43,19 @@ class JoinedSession(AtomicSession):
         self.link.wrapper.on_commit(awaited(hook), robust)
 
 
+class _WaitingOwner(Owner):
+    """A task, and whoever acts for it while it waits for a thread."""
+
+    __slots__ = ()
+
+    def admits(self, task: asyncio.Task[Any] | None) -> bool:
+        return task is self.task or (self.task is not None and acts_for(self.task, task))
+
+
 class JoinedAtomic(Atomic):
     """A block of Django's on the caller's connection, and the session in it."""
 
+    owner_class = _WaitingOwner
     session_class = JoinedSession
 
     def __init__(self, database: JoinedDatabase, **options: Any) -> None:
@@ -49,6 +63,7 @@ class JoinedAtomic(Atomic):
         self._database = database
         self._caller = database.caller
         self._lent: Lent | None = None
+        self._seen: Token[Any] | None = None
         self._following: Following | None = None
 
     async def __aenter__(self) -> Session:
@@ -65,11 +80,12 @@ class JoinedAtomic(Atomic):
         return cast("Session", session)
 
     def _lend(self, session: Session) -> None:
-        """Makes it the block that :class:`asyncdb.Database`'s verbs find, who look for one of the pool's."""
-        task = asyncio.current_task()
-        self._lent = Lent(
-            self._database.of_the_pool, session, partial(check_owner, self._alias, task), self._database.atomic
-        )
+        """Makes it the block that the verbs of the pool's ``Database`` find, and its connection what the loop sees."""
+        self._seen = visible.set({**(visible.get() or {}), self._alias: self._caller.wrapper})
+        block = self._block
+        assert block is not None, "it has just been entered"
+        admit = partial(check_owner, self._alias, block.owner)
+        self._lent = Lent(self._database.of_the_pool, session, admit, self._database.atomic)
         lend(self._lent)
 
     def _begin(self, sync: Any, session: JoinedSession) -> None:
@@ -90,6 +106,9 @@ class JoinedAtomic(Atomic):
     ) -> None:
         if self._lent is not None:
             take_back(self._lent)
+        if self._seen is not None:
+            with suppress(ValueError):  # left in another context, which is refused below
+                visible.reset(self._seen)
         if self._following is not None:
             await self._caller.place.call(self._following.end)
         await super().__aexit__(kind, error, traceback)

@@ -86,8 +86,7 @@ class JoinedLink(Link):
                 await_(self._turns.end(turn, failed=sql != "COMMIT"))
 
     def savepoint(self, name: str) -> None:
-        turn: Turn = await_(self._turns.begin(self))
-        self._blocks[name] = turn
+        self._blocks[name] = await_(self._turns.begin(self)) if in_greenlet() else self._turns.begin_here(self)
 
     def release(self, name: str) -> None:
         await_(self._turns.end(self._blocks.pop(name), failed=False))

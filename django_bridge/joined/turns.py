@@ -63,7 +63,7 @@ class Turns:
         - **errors**: ``TransactionMisuse`` after as long as a checkout may wait (``pool_timeout``).
         """
         until = time.monotonic() + self._patience
-        while self._stack and self._stack[-1] not in _mine.get():
+        while not self._is_mine:
             woken = asyncio.get_running_loop().create_future()
             self._waiting.add(woken)
             try:
@@ -76,6 +76,22 @@ class Turns:
                 ) from None
             finally:
                 self._waiting.discard(woken)
+
+    @property
+    def _is_mine(self) -> bool:
+        """Whether nobody has a turn, or the innermost is of a session of this task's, or of those it descends from."""
+        return not self._stack or any(turn.link is self._stack[-1].link for turn in _mine.get())
+
+    def begin_here(self, link: Link) -> Turn:
+        """Opens a block inside that of ``link``, for whoever is in the connection's thread already."""
+        turn = Turn(link)
+        self._push(turn)
+        try:
+            self._enter(turn, None, False)  # noqa: FBT003
+        except BaseException:
+            self._forget(turn)
+            raise
+        return turn
 
     def has_begun(self, wrapper: Any) -> bool:
         """Whether the outermost block of Django's connection is one of these."""
