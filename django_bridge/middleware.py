@@ -65,6 +65,7 @@ def outside_scope(view: V) -> V:
             with hidden():
                 return view(*args, **kwargs)
 
+    left_to_django.outside_scope = True  # type: ignore[attr-defined]  # for the block of ATOMIC_REQUESTS around it
     return cast("V", left_to_django)
 
 
