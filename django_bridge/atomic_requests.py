@@ -60,7 +60,7 @@ def _require_native(aliases: list[str], view: _View) -> None:
                 f"You cannot use ATOMIC_REQUESTS with async views. {alias!r} stays in Django's threads: decorate "
                 f"{getattr(view, '__qualname__', type(view).__qualname__)} with "
                 f"@transaction.non_atomic_requests({alias!r}) and await sync_to_async() of a function with "
-                f"transaction.atomic(), or take \"mode\": \"threads\" out of ASYNC_DB[{alias!r}]",
+                f'transaction.atomic(), or take "mode": "threads" out of ASYNC_DB[{alias!r}]',
             )
 
 

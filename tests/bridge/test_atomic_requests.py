@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import markcoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.base import BaseHandler
@@ -21,6 +21,7 @@ from django.views import View
 from sqlalchemy import insert
 
 from asyncdb import Session
+from asyncdb.engine import pool_of
 from django_bridge import atomic, database, hooks, outside_scope, run_django, with_session
 from tests.bridge.shared import Kind, clear, create_without_savepoint, models, orm_reads, outside, session_writes
 
@@ -579,8 +580,6 @@ async def test_the_test_clients_get_the_same_of_an_async_view(middleware: list[s
         return HttpResponse("ok")
 
     def clients() -> list[int]:
-        from asgiref.sync import async_to_sync
-
         sync = Client(raise_request_exception=False)
         beneath = async_to_sync(AsyncClient(raise_request_exception=False).get)
         try:
@@ -615,13 +614,13 @@ async def test_a_sync_view_is_in_a_transaction_on_the_pool_below_a_sync_middlewa
 
     def view(request: HttpRequest) -> HttpResponse:
         create_without_savepoint("view")
-        seen.append((connection.in_atomic_block, database_of_the_loop.stats().checked_out))
+        seen.append((connection.in_atomic_block, pool.stats().checked_out))
         if request.path == "/fails":
             raise LookupError
         return HttpResponse("ok")
 
     around["sync"] = middleware
-    database_of_the_loop = database()
+    pool = pool_of(database().engine)
     asgi(MIDDLEWARE["a sync one in the scope"], view=view, fails=view)
     assert (await get("/fails"))[0] == 500
     assert seen == [False, (True, 1), (False, ["middleware"])]
@@ -634,8 +633,6 @@ async def test_a_sync_view_is_in_a_transaction_on_the_pool_below_a_sync_middlewa
 
 
 async def test_async_code_that_a_sync_view_waits_for_is_in_its_transaction(asgi: Any) -> None:
-    from asgiref.sync import async_to_sync
-
     def view(request: HttpRequest) -> HttpResponse:
         create_without_savepoint("one")
         async_to_sync(orm)("two")
