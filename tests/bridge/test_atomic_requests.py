@@ -155,6 +155,24 @@ async def test_a_view_of_any_shape_is_in_the_transaction(view: Any, middleware: 
     assert len(await outside()) == len(ALL)
 
 
+async def test_a_view_that_only_says_to_be_async_is_in_the_transaction_of_a_thread_too(asgi: Any) -> None:
+    async def work(request: HttpRequest) -> HttpResponse:
+        await orm("one")
+        if request.path == "/fails":
+            raise LookupError
+        return HttpResponse("ok")
+
+    def view(request: HttpRequest) -> Any:
+        return work(request)
+
+    marked = markcoroutinefunction(view)
+    asgi(MIDDLEWARE["a sync one without a scope"], view=marked, fails=marked)
+    assert (await get("/fails"))[0] == 500
+    assert await outside() == []
+    assert await get("/view") == (200, b"ok")
+    assert await outside() == ["one"]
+
+
 async def test_without_the_hook_django_refuses_the_view(asgi: Any) -> None:
     """The control: it is the hook that does it."""
     asgi([SCOPED], view=writes_all)
@@ -465,7 +483,9 @@ async def test_each_alias_that_asks_for_it_has_a_transaction(two: Any, project: 
     assert (await outside(), await outside("other")) == (["one"], ["three", "two"])
 
 
-async def test_aliases_are_left_out_one_by_one(two: Any, project: Any) -> None:
+@pytest.mark.parametrize("middleware", ["the scope's", "a sync one without a scope"])
+async def test_aliases_are_left_out_one_by_one(middleware: str, two: Any, project: Any) -> None:
+    around["sync"] = lambda get_response, request: get_response(request)
     both = {"ATOMIC_REQUESTS": True}
 
     async def view(request: HttpRequest) -> HttpResponse:
@@ -481,7 +501,7 @@ async def test_aliases_are_left_out_one_by_one(two: Any, project: Any) -> None:
 
     site(
         project=project,
-        middleware=[SCOPED],
+        middleware=MIDDLEWARE[middleware],
         none=marked(),
         default=marked(None),
         other=marked("other"),
