@@ -39,7 +39,7 @@ def async_views_too(original: Callable[[Any, _View], _View]) -> Callable[[Any, _
             if on_the_loop() and not left_to_django() and not outside:
                 # Through what was there before us: tracing libraries put themselves there.
                 return original(handler, _left_alone(functools.reduce(_in_block, aliases, view)))
-            view = _waited_for(view)
+            view = _waited_for(view, aliases)
         made = original(handler, view)
         return _hidden(made) if outside else made
 
@@ -80,16 +80,18 @@ def _left_alone(view: _View) -> _View:
     return view
 
 
-def _waited_for(view: Callable[..., Awaitable[Any]]) -> _View:
+def _waited_for(view: Callable[..., Awaitable[Any]], aliases: list[str]) -> _View:
     """The view for a thread that waits for it; Django's ``Atomic`` there covers what Django's threads do for it.
 
     So it is where a request is left to Django: under WSGI and in the test client, both of which wait by
-    ``async_to_sync``.
+    ``async_to_sync``. The view's sessions join that block without being asked to, for it is the view's own.
     """
 
     # Without the view's __dict__, in which it may say that it is a coroutine function.
     @functools.wraps(view, updated=())
     def waits(*args: Any, **kwargs: Any) -> Any:
+        for alias in aliases:
+            connections[alias].atomic_blocks[-1].of_async_view = True  # type: ignore[attr-defined]  # ours
         return async_to_sync(view)(*args, **kwargs)
 
     waits._non_atomic_requests = getattr(view, "_non_atomic_requests", set())  # type: ignore[attr-defined]  # as above

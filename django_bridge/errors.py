@@ -7,10 +7,14 @@
     │   ├── ScopeOwnedByTask    another task's scope was reached
     │   └── ScopeClosed         the scope has ended
     └── asyncdb.TransactionMisuse
-        └── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
+        ├── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
+        └── JoinRefused         sync code beneath is in a transaction, and nobody said whether to join it
 
     django.core.exceptions.SynchronousOnlyOperation
     └── LazyLoadError           a field or relation that was not loaded was read on the event loop
+
+    AssertionError
+    └── QueryBudgetExceeded     a block sent more queries than its ``query_budget``
 
 Errors of the database itself stay Django's in the ORM (``django.db.Error`` and its children) and
 SQLAlchemy's in a session.
@@ -22,7 +26,15 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
-__all__ = ["DurableNested", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+__all__ = [
+    "DurableNested",
+    "JoinRefused",
+    "LazyLoadError",
+    "QueryBudgetExceeded",
+    "ScopeClosed",
+    "ScopeError",
+    "ScopeOwnedByTask",
+]
 
 
 class ScopeError(AsyncDBError):
@@ -41,5 +53,13 @@ class DurableNested(TransactionMisuse, RuntimeError):
     """A durable block inside another one, which would decide over its rows."""
 
 
+class JoinRefused(TransactionMisuse):
+    """Async code beneath which sync code is in a transaction asked for a session, and did not say ``join``."""
+
+
 class LazyLoadError(SynchronousOnlyOperation):
     """A field or relation that was not loaded was read on the event loop; the message says what to load, and how."""
+
+
+class QueryBudgetExceeded(AssertionError):
+    """A block sent more queries than ``query_budget`` allows; the message lists their SQL, without parameters."""

@@ -100,11 +100,13 @@ async def test_an_async_view_is_one_transaction_for_all_who_write(middleware: st
     assert database().stats().checked_out == 0
 
 
-async def test_below_a_sync_middleware_without_a_scope_the_orm_is_in_the_transaction_of_its_thread(asgi: Any) -> None:
+async def test_below_a_sync_middleware_without_a_scope_a_view_is_in_the_transaction_of_its_thread(asgi: Any) -> None:
     async def view(request: HttpRequest) -> HttpResponse:
         await orm("one")
         await sync_code("two")
         await thread("three")
+        await core("five")
+        await block("four")
         assert await sync_to_async(lambda: connection.in_atomic_block)()
         if request.path == "/fails":
             raise LookupError
@@ -114,7 +116,7 @@ async def test_below_a_sync_middleware_without_a_scope_the_orm_is_in_the_transac
     assert (await get("/fails"))[0] == 500
     assert await outside() == []
     assert await get("/view") == (200, b"ok")
-    assert await outside() == ["one", "three", "two"]
+    assert await outside() == ["five", "four", "one", "three", "two"]
 
 
 async def partial_view(how: str, request: HttpRequest) -> HttpResponse:
