@@ -29,6 +29,7 @@ __all__ = [
     "Caller",
     "caller_beneath",
     "is_in_a_test",
+    "is_of_an_async_view",
     "lent_by_a_test",
     "lent_to_the_loop",
     "turn_of_this_task",
@@ -56,6 +57,11 @@ _callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
 def is_in_a_test(wrapper: Any) -> bool:
     """Whether the transaction is that of a ``TestCase``, as pytest-django's ``db`` is too."""
     return any(getattr(block, "_from_testcase", False) for block in wrapper.atomic_blocks)
+
+
+def is_of_an_async_view(wrapper: Any) -> bool:
+    """Whether nobody but the async view itself is in the innermost block: it is that of ``ATOMIC_REQUESTS``."""
+    return bool(wrapper.atomic_blocks) and getattr(wrapper.atomic_blocks[-1], "of_async_view", False)
 
 
 async def caller_beneath(alias: str, patience: float) -> Caller | None:
