@@ -82,7 +82,7 @@ class BridgedDatabase(Database):
                 f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
             )
         key = f"{alias} joined to {id(caller)}"
-        return registry.get(key, partial(JoinedDatabase, self.config, caller, self.engine))
+        return registry.get(key, partial(JoinedDatabase, self, caller))
 
     @property
     def _django_can_connect(self) -> bool:
