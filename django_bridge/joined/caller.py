@@ -9,20 +9,19 @@ Read in asgiref 3.13 (``sync.py``: ``AsyncToSync.executors``, ``SyncToAsync.thre
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections
 
 from ..scopes import Scope, inherited, lending, usable, visible
-from .places import InScope, InThread, Place
+from .places import InScope, InThread, Place, executor_of_this_task
 from .turns import Turns
 
 __all__ = [
@@ -69,13 +68,13 @@ async def caller_beneath(alias: str, patience: float) -> Caller | None:
     there = inherited()
     if isinstance(there, Scope):
         return _in_scope(usable(), alias, patience)
-    found = await _caller_in(InThread(_executor()), _known_connection, alias, patience)
+    found = await _caller_in(InThread(), _known_connection, alias, patience)
     return found if found is not None and found.in_transaction else None
 
 
 async def where_the_orm_is(alias: str, patience: float) -> Caller:
     """The connection that the ORM uses for this task while it is not on the loop."""
-    found = await _caller_in(InThread(_executor()), connections.__getitem__, alias, patience)
+    found = await _caller_in(InThread(), connections.__getitem__, alias, patience)
     assert found is not None, "Django makes a connection for every alias"
     return found
 
@@ -85,7 +84,7 @@ async def _caller_in(place: Place, connection_of: Callable[[str], Any], alias: s
     if wrapper is None:
         return None
     known = _callers.get(wrapper)
-    if known is None or known.place != place:
+    if known is None:
         known = _callers[wrapper] = Caller(wrapper, place, patience)
     return known
 
@@ -95,32 +94,18 @@ def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None
     wrapper = there.wrappers.get(alias) if there is not None else None
     if there is None or wrapper is None or not wrapper.in_atomic_block or getattr(wrapper, "shared", None) is not None:
         return None
-    place = InScope(there)
     known = _callers.get(wrapper)
-    if known is None or known.place != place:
-        known = _callers[wrapper] = Caller(wrapper, place, patience)
+    if known is None or not isinstance(known.place, InScope) or known.place.scope is not there:
+        known = _callers[wrapper] = Caller(wrapper, InScope(there), patience)
     return known if known.in_transaction else None
 
 
 async def turn_of_this_task() -> None:
     """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
-    place = InThread(_executor())
+    executor = executor_of_this_task()
     for caller in list(_callers.values()):
-        if caller.place == place:
-            await caller.turns.wait()
-
-
-def _executor() -> Executor:
-    """The thread to which ``sync_to_async`` would send a thread-sensitive function of this task."""
-    if (current := getattr(AsyncToSync.executors, "current", None)) is not None:
-        return cast("Executor", current)
-    if (context := SyncToAsync.thread_sensitive_context.get(None)) is not None:
-        threads = SyncToAsync.context_to_thread_executor
-        if context not in threads:
-            threads[context] = ThreadPoolExecutor(max_workers=1)
-        return threads[context]
-    of_loop: Executor | None = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
-    return of_loop or SyncToAsync.single_thread_executor
+        if isinstance(caller.place, InThread) and caller.place.executor is executor:
+            await caller.turns.wait(as_owner=True)
 
 
 def _known_connection(alias: str) -> Any:

@@ -33,6 +33,7 @@ class OnDjango:
     _turn: Turn | None = None
     _seen: Token[Any] | None = None
     _listener: _BeforeTheOrm | None = None
+    _atomic: Any = None
 
     def __init__(self, caller: Caller, engine: AsyncEngine, config: DatabaseConfig) -> None:
         self.wrapper = shared_by(caller.wrapper)
@@ -59,6 +60,7 @@ class OnDjango:
 
     def begin(self, atomic: Any, options: TransactionOptions) -> None:
         self.wrapper.ensure_connection()
+        self._atomic = atomic
         if self._turn is not None:
             self._turn.begins = atomic
         self._link.enter(atomic, options)
@@ -71,26 +73,24 @@ class OnDjango:
         """What a cancelled caller has begun in the thread comes to its end there before anything else runs."""
 
     def abandon(self, shared: SharedTransaction) -> None:
-        self._caller.place.soon(self._give_up, shared, then=_nothing)
-
-    def _give_up(self, shared: SharedTransaction) -> None:
-        error = RolledBack()
-        begins = self._turn.begins if self._turn is not None else None
-        while begins in self.wrapper.atomic_blocks:
-            self.wrapper.atomic_blocks[-1].__exit__(RolledBack, error, None)
-        shared.close()
+        self._caller.place.soon(self._end, then=_nothing)
 
     async def leave(self) -> None:
         if self._seen is not None:
             with suppress(ValueError):  # left in another context than it was entered in
                 visible.reset(self._seen)
         if self._turn is not None:
-            turn, self._turn = self._turn, None
-            await self._caller.turns.give_back(turn, self._tidy)
+            await self._caller.turns.give_back(self._turn, self._end)
 
-    def _tidy(self) -> None:
-        if self._listener is not None and self._listener in self.wrapper.execute_wrappers:
-            self.wrapper.execute_wrappers.remove(self._listener)
+    def _end(self) -> None:
+        """Rolls back what is still open, as where the task was cancelled; after a good end there is nothing."""
+        while self._atomic is not None and self._atomic in self.wrapper.atomic_blocks:
+            self.wrapper.atomic_blocks[-1].__exit__(RolledBack, RolledBack(), None)
+        if self._listener is not None:
+            if self._listener in self.wrapper.execute_wrappers:
+                self.wrapper.execute_wrappers.remove(self._listener)
+            if self.wrapper.shared is self._listener.shared:
+                self._listener.shared.close()
         self._link.allow_writing()
 
 
@@ -99,13 +99,13 @@ class _BeforeTheOrm:
 
     def __init__(self, link: BlockLink, shared: SharedTransaction) -> None:
         self._link = link
-        self._shared = shared
+        self.shared = shared
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
         if not self._link.speaking and isinstance(sql, str):
             with self._link.wrapper.wrap_database_errors:
                 try:
-                    self._shared.before(sql)
+                    self.shared.before(sql)
                 except DBAPIError as err:
                     raise (err.orig or err) from err
         return execute(sql, params, many, context)

@@ -99,14 +99,17 @@ class Turns:
     async def give_back(self, turn: Turn, tidy: Callable[[], None]) -> None:
         """Ends such a turn; what is left above it went with its block. ``tidy`` is called where the connection is."""
 
-        def done() -> None:
-            tidy()
-            self._leave(turn, False)  # noqa: FBT003
+        def end() -> None:
+            if not turn.over:
+                tidy()
+                self._leave(turn, False)  # noqa: FBT003
 
         try:
-            await self._place.call(done)
+            await self._place.call(end)
+        except asyncio.CancelledError:
+            self._place.soon(end, then=self._wake)
+            raise
         finally:
-            self._forget(turn)
             self._wake()
 
     def has_begun(self, wrapper: Any) -> bool:
