@@ -39,6 +39,10 @@ def add_to_balance(key: int, amount: int) -> Update:
     return update(_account).where(_account.c.id == key).values(balance=_account.c.balance + amount)
 
 
+def set_balance(key: int, balance: int) -> Update:
+    return update(_account).where(_account.c.id == key).values(balance=balance)
+
+
 def insert_transfer(source: int, target: int, amount: int) -> Insert:
     return insert(_transfer).values(source=source, target=target, amount=amount)
 
