@@ -66,6 +66,13 @@ PROMISES: tuple[Promise | TripsPromise, ...] = (
         most=1.3,
         only=frozenset({"W5"}),
     ),
+    Promise(
+        "... where SQLAlchemy's statement is built once, as a module's constant",
+        "django-native-built-once",
+        "django-sync",
+        most=1.3,
+        only=frozenset({"W5"}),
+    ),
     TripsPromise("... and 5 round trips", "django-native", "W5", most=5),
 )
 

@@ -19,9 +19,9 @@ from .base import fill
 from .django_models import DjangoPath
 
 
-class NativeORM(DjangoPath):
-    name = "django-native"
-    title = "ours, Django's async ORM, native"
+class NativePath(DjangoPath):
+    """A path with the bridge."""
+
     config = "django_bridge with its defaults, the same pool size; no scope is open around the calls, but around W5"
 
     async def open(self) -> None:
@@ -49,6 +49,11 @@ class NativeORM(DjangoPath):
         finally:
             hooks.uninstall()
 
+
+class NativeORM(NativePath):
+    name = "django-native"
+    title = "ours, Django's async ORM, native"
+
     async def point(self, key: int) -> tuple[Any, ...]:
         return statements.as_tuple(await self._models.City.objects.aget(pk=key))
 
@@ -71,4 +76,18 @@ class NativeORM(DjangoPath):
         async with scope(), atomic() as db:
             account = await self._models.Account.objects.select_for_update().aget(pk=source)
             await db.execute(statements.set_balance(account.pk, account.balance - amount))
+            await self._models.Transfer.objects.acreate(source=account.pk, target=target, amount=amount)
+
+
+class NativeBuiltOnce(NativePath):
+    name = "django-native-built-once"
+    title = "ours, SQLAlchemy's part built once"
+    config = "as django-native; the UPDATE of W5 is a module's constant with bound parameters, as hot code has it"
+
+    async def debit(self, source: int, target: int, amount: int) -> None:
+        from django_bridge import atomic, scope
+
+        async with scope(), atomic() as db:
+            account = await self._models.Account.objects.select_for_update().aget(pk=source)
+            await db.execute(statements.SET_BALANCE, {"key": account.pk, "left": account.balance - amount})
             await self._models.Transfer.objects.acreate(source=account.pk, target=target, amount=amount)
