@@ -1,4 +1,4 @@
-"""The statements of all paths on SQLAlchemy: ours run what the stock ones run. All but one are built for each request."""
+"""What the paths on SQLAlchemy run, ours and the stock ones alike. All but one are built at each request."""
 
 from __future__ import annotations
 
