@@ -39,12 +39,13 @@ async def check_same_results(engine: AsyncEngine, paths: Sequence[Path], workloa
 
 async def _results(engine: AsyncEngine, path: Path, workload: Workload) -> list[Any]:
     request = getattr(path, workload.method)
-    if not workload.writes:
+    if not workload.rows_written:
         return [await request(*workload.arguments(number)) for number in range(_REQUESTS)]
     await reset_ledger(engine)
     for number in range(_REQUESTS):
         await request(*workload.arguments(number))
     written = await ledger(engine)
-    if len(written) != 3 * _REQUESTS:
-        raise ResultsDiffer(f"{workload.name}: {path.name} left {len(written)} rows, not {3 * _REQUESTS}")
+    due = workload.rows_written * _REQUESTS
+    if len(written) != due:
+        raise ResultsDiffer(f"{workload.name}: {path.name} left {len(written)} rows, not {due}")
     return written

@@ -24,14 +24,24 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class TripsPromise:
+    """That a request of ``workload`` costs ``ours`` at most ``most`` round trips."""
+
+    text: str
+    ours: str
+    workload: str
+    most: int
+
+
+@dataclass(frozen=True)
 class Verdict:
     text: str
-    ratios: Mapping[str, tuple[float, float, float]]
-    """By workload: ours by the rival's in the same round; median, lower and upper quartile."""
+    figures: Mapping[str, tuple[float, ...]]
+    """By workload: ours by the rival's in the same round, median, lower and upper quartile; or the round trips."""
     met: bool
 
 
-PROMISES = (
+PROMISES: tuple[Promise | TripsPromise, ...] = (
     Promise("a session on our pool costs no more CPU than a stock AsyncSession", "our-session", "session"),
     Promise("... nor than one without pre-ping", "our-session", "session-no-ping"),
     Promise(
@@ -49,11 +59,39 @@ PROMISES = (
         most=1.25,
         only=frozenset({"W1"}),
     ),
+    Promise(
+        "a transaction of both ORMs costs no more than 1.3 times the CPU of the same in Django's sync ORM alone",
+        "django-native",
+        "django-sync",
+        most=1.3,
+        only=frozenset({"W5"}),
+    ),
+    Promise(
+        "... where SQLAlchemy's statement is built once, as a module's constant",
+        "django-native-built-once",
+        "django-sync",
+        most=1.3,
+        only=frozenset({"W5"}),
+    ),
+    TripsPromise("... and 5 round trips", "django-native", "W5", most=5),
 )
 
 
-def judge(promise: Promise, measured: list[Measured]) -> Verdict | None:
-    """None if the run has not got the figures."""
+def judge(measured: list[Measured], trips: Mapping[str, Mapping[str, float]]) -> list[Verdict]:
+    """The verdicts for which the run has got the figures."""
+    verdicts = (
+        _of_trips(promise, trips) if isinstance(promise, TripsPromise) else _of_time(promise, measured)
+        for promise in PROMISES
+    )
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def _of_trips(promise: TripsPromise, trips: Mapping[str, Mapping[str, float]]) -> Verdict | None:
+    count = trips.get(promise.ours, {}).get(promise.workload)
+    return None if count is None else Verdict(promise.text, {promise.workload: (count,)}, count <= promise.most)
+
+
+def _of_time(promise: Promise, measured: list[Measured]) -> Verdict | None:
     found = {(each.workload, each.path): each for each in measured}
     ratios = {}
     for (workload, path), ours in found.items():

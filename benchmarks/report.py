@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .harness import Measured
 from .paths.base import Path
-from .promises import PROMISES, judge, ratio
+from .promises import judge, ratio
 from .workloads import Workload
 
 _LINE = "  {:<34} {:>6} {:>9} {:>7} {:>15} {:>9}"
@@ -68,17 +68,12 @@ class Report:
 
     def _promises(self) -> list[str]:
         lines = []
-        for promise in PROMISES:
-            if (verdict := judge(promise, self.measured)) is not None:
-                ratios = ", ".join(
-                    f"{name} {median:.2f} [{lower:.2f} to {upper:.2f}]"
-                    for name, (median, lower, upper) in verdict.ratios.items()
-                )
-                lines += [f"{'MET' if verdict.met else 'NOT MET'}: {verdict.text}", f"  {ratios}"]
+        for verdict in judge(self.measured, self.trips):
+            figures = ", ".join(f"{name} {_figure(*figure)}" for name, figure in verdict.figures.items())
+            lines += [f"{'MET' if verdict.met else 'NOT MET'}: {verdict.text}", f"  {figures}"]
         return lines
 
     def as_json(self) -> str:
-        verdicts = [verdict for promise in PROMISES if (verdict := judge(promise, self.measured)) is not None]
         return json.dumps(
             {
                 "header": self.header,
@@ -86,7 +81,13 @@ class Report:
                 "compared": self.compared,
                 "trips": self.trips,
                 "measured": [dataclasses.asdict(each) for each in self.measured],
-                "promises": [dataclasses.asdict(verdict) for verdict in verdicts],
+                "promises": [dataclasses.asdict(verdict) for verdict in judge(self.measured, self.trips)],
             },
             indent=1,
         )
+
+
+def _figure(middle: float, *quartiles: float) -> str:
+    if not quartiles:
+        return f"{middle:g} round trips"
+    return f"{middle:.2f} [{' to '.join(f'{one:.2f}' for one in quartiles)}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Path
-from .django_native import NativeORM
+from .django_native import NativeBuiltOnce, NativeORM
 from .django_orm import DjangoORM
 from .django_sync import SyncORM
 from .our_atomic import OurAtomic
@@ -24,6 +24,7 @@ PATHS: tuple[type[Path], ...] = (
     DjangoORM,
     SyncORM,
     NativeORM,
+    NativeBuiltOnce,
     OurVerbs,
     OurSession,
     OurAtomic,

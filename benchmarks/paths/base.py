@@ -49,6 +49,8 @@ class Path:
     - ``page(first, last)``: cities as JSON, bytes
     - ``join(country, limit)``: (city's id, name, population, country's name, continent), a list of tuples
     - ``transfer(source, target, amount)``: two updates and an insert in a transaction
+    - ``debit(source, target, amount)``: an account read FOR UPDATE, its balance written from what was read, an insert,
+      in a transaction
     """
 
     name: ClassVar[str]

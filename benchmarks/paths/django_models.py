@@ -87,3 +87,12 @@ class DjangoPath(Path):
             accounts.filter(pk=source).update(balance=F("balance") - amount)
             accounts.filter(pk=target).update(balance=F("balance") + amount)
             self._models.Transfer.objects.create(source=source, target=target, amount=amount)
+
+    def _debit(self, source: int, target: int, amount: int) -> None:
+        from django.db.transaction import atomic
+
+        accounts = self._models.Account.objects
+        with atomic():
+            account = accounts.select_for_update().get(pk=source)
+            accounts.filter(pk=account.pk).update(balance=account.balance - amount)
+            self._models.Transfer.objects.create(source=account.pk, target=target, amount=amount)

@@ -57,3 +57,7 @@ class DjangoORM(DjangoPath):
     async def transfer(self, source: int, target: int, amount: int) -> None:
         async with _request():
             await sync_to_async(self._transfer)(source, target, amount)
+
+    async def debit(self, source: int, target: int, amount: int) -> None:
+        async with _request():
+            await sync_to_async(self._debit)(source, target, amount)

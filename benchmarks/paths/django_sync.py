@@ -31,6 +31,9 @@ class SyncORM(DjangoPath):
     async def point(self, key: int) -> tuple[Any, ...]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._point, key)
 
+    async def debit(self, source: int, target: int, amount: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._debit, source, target, amount)
+
     async def serve(self, method: str, requests: Iterator[tuple[Any, ...]], tasks: int) -> None:
         blocking = getattr(self, f"_{method}")
 

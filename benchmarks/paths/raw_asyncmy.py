@@ -66,3 +66,19 @@ class RawAsyncmy(Path):
                 await connection.rollback()
                 raise
             await connection.commit()
+
+    async def debit(self, source: int, target: int, amount: int) -> None:
+        async with self._pool.acquire() as connection:
+            await connection.begin()
+            try:
+                async with connection.cursor() as cursor:
+                    await cursor.execute("SELECT id, balance FROM account WHERE id = %s FOR UPDATE", (source,))
+                    ((key, balance),) = await cursor.fetchall()
+                    await cursor.execute("UPDATE account SET balance = %s WHERE id = %s", (balance - amount, key))
+                    await cursor.execute(
+                        "INSERT INTO transfer (source, target, amount) VALUES (%s, %s, %s)", (key, target, amount)
+                    )
+            except BaseException:
+                await connection.rollback()
+                raise
+            await connection.commit()

@@ -69,3 +69,12 @@ class RawPsycopg(Path):
             await connection.execute(
                 "INSERT INTO transfer (source, target, amount) VALUES (%s, %s, %s)", (source, target, amount)
             )
+
+    async def debit(self, source: int, target: int, amount: int) -> None:
+        async with self._connection() as connection, connection.transaction():
+            read = await connection.execute("SELECT id, balance FROM account WHERE id = %s FOR UPDATE", (source,))
+            ((key, balance),) = await read.fetchall()
+            await connection.execute("UPDATE account SET balance = %s WHERE id = %s", (balance - amount, key))
+            await connection.execute(
+                "INSERT INTO transfer (source, target, amount) VALUES (%s, %s, %s) RETURNING id", (key, target, amount)
+            )

@@ -1,10 +1,10 @@
-"""The statements of all paths on SQLAlchemy, so that ours run what the stock ones run. Built anew for each request."""
+"""What the paths on SQLAlchemy run, ours and the stock ones alike. All but one are built at each request."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Insert, Select, Update, insert, select, update
+from sqlalchemy import Insert, Select, Update, bindparam, insert, select, update
 from sqlalchemy.orm import joinedload
 
 from ..schema import CITY_COLUMNS, Account, City, Country, Transfer
@@ -37,6 +37,14 @@ def joined_rows(country: int, limit: int) -> Select[Any]:
 
 def add_to_balance(key: int, amount: int) -> Update:
     return update(_account).where(_account.c.id == key).values(balance=_account.c.balance + amount)
+
+
+def set_balance(key: int, balance: int) -> Update:
+    return update(_account).where(_account.c.id == key).values(balance=balance)
+
+
+SET_BALANCE = update(_account).where(_account.c.id == bindparam("key")).values(balance=bindparam("left"))
+"""The same, built once."""
 
 
 def insert_transfer(source: int, target: int, amount: int) -> Insert:

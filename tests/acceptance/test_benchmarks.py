@@ -29,6 +29,8 @@ def test_every_path_of_the_benchmarks_gives_identical_results(family, tmp_path):
     assert all(requests > 0 for requests in run["compared"].values())
     assert {each["path"] for each in run["measured"]} == set(run["configurations"])
     assert run["trips"]["our-session"] == {"W1": 1, "W2": 1, "W3": 1, "W4": 5}
+    assert run["trips"]["django-native"]["W5"] == 5
+    assert any("5 round trips" in verdict["text"] and verdict["met"] for verdict in run["promises"])
     assert all(each["connects"] == 0 for each in run["measured"] if each["path"] != "django")
 
 

@@ -23,6 +23,7 @@ SQLALCHEMY = [
     "sqlalchemy.pool.impl:AsyncAdaptedQueuePool._queue_class",
     "sqlalchemy.pool.base:Pool._create_connection",
     "sqlalchemy.engine.base:NestedTransaction._savepoint",
+    "sqlalchemy.ext.asyncio.result:_ensure_sync_result",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_textclause",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_textual_select",
     "sqlalchemy.sql.compiler:SQLCompiler.visit_custom_op_binary",
