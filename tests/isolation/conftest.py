@@ -36,17 +36,16 @@ class Ran:
 
     @property
     def tests(self) -> int:
-        """How many tests were run, skipped ones not included."""
+        """How many tests were run."""
         if unittests := re.findall(r"^Ran (\d+) tests?", self.output, re.MULTILINE):
-            skipped = re.search(r"^\w+ \(.*?skipped=(\d+)", self.output, re.MULTILINE)
-            return int(unittests[-1]) - int(skipped[1] if skipped else 0)
+            return int(unittests[-1])
         return sum(int(number) for number in re.findall(r"(\d+) (?:passed|failed|errors?)\b", self._last_line))
 
     @property
     def failures(self) -> list[str]:
         """The names of the tests that failed."""
         unittests = re.findall(r"^(?:FAIL|ERROR): (\S+) \(([\w.]+)", self.output, re.MULTILINE)
-        ours = re.findall(r"^(?:FAILED|ERROR) (\S+)", self.output, re.MULTILINE)
+        ours = re.findall(r"^(?:FAILED|ERROR) ([^\s(]\S*)", self.output, re.MULTILINE)
         return sorted({qualified for _, qualified in unittests} | set(ours))
 
     @property
@@ -57,7 +56,9 @@ class Ran:
         """Fails readably: what failed, the first report in full, and how it ended."""
         if self.code or self.failures:
             names = "\n  ".join(self.failures) or "(none by name)"
-            pytest.fail(f"{self.command}\n  ended with {self.code}; failed:\n  {names}\n\n{self._report()}", pytrace=False)
+            pytest.fail(
+                f"{self.command}\n  ended with {self.code}; failed:\n  {names}\n\n{self._report()}", pytrace=False
+            )
         assert self.tests >= at_least, f"{self.command} ran {self.tests} tests only:\n{self._report()}"
 
     def _report(self) -> str:

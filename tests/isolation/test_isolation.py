@@ -13,7 +13,7 @@ import pytest
 
 ALL = os.environ.get("ISOLATION") == "all"
 DJANGO_ALONE = ("catalogue", "orders")
-DJANGO_ALONE_BY_PYTEST = (*DJANGO_ALONE, "pytests/test_sync.py", "pytests/test_async.py")
+DJANGO_ALONE_BY_PYTEST = (*DJANGO_ALONE, "pytests/test_sync.py", "pytests/test_async.py", "pytests/test_one_loop.py")
 BRIDGED = (*DJANGO_ALONE, "counter")
 BRIDGED_BY_PYTEST = (*BRIDGED, "pytests")
 STOCK = {"DJANGO_SETTINGS_MODULE": "bookshop.stock"}

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from catalogue.models import Book
 
-from .models import Event, Order
+from .models import Event
 from .services import OutOfStock, place_order
 
 

@@ -1,7 +1,6 @@
 """TestCase as it has always been written: rows of the class, both clients, queries counted."""
 
 import json
-from unittest import skipIf
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.management import call_command
@@ -129,7 +128,6 @@ class ShelfTests(StartsEmpty, TestCase):
         await sync_to_async(call_command)("restock", stdout=_nowhere())
         self.assertEqual((await Book.objects.aget(pk=self.other.pk)).stock, 10)
 
-    @skipIf(in_request, "its views are not")
     def test_the_rows_of_the_class_are_this_tests_own_copies(self):
         self.momo.title = "Changed"
         self.momo.save()

@@ -7,10 +7,11 @@ from urllib.request import Request, urlopen
 
 from asgiref.sync import async_to_sync
 from django.core import mail
+from django.db import transaction
 from django.test import LiveServerTestCase, TransactionTestCase
 from sqlalchemy import func, select
 
-from asyncdb import UncommittedWrites
+from asyncdb import TransactionMisuse, UncommittedWrites
 from bookshop.factories import BookFactory, UserFactory
 from bookshop.leftovers import StartsFlushed
 from catalogue.models import Book
@@ -65,6 +66,26 @@ class PoolTests(StartsFlushed, TransactionTestCase):
                 return await db.fetch_one(select(book.c.price, book.c.published, book.c.in_print, book.c.stock))
 
         self.assertEqual(tuple(async_to_sync(read)()), (Decimal("9.90"), date(1973, 9, 1), False, 3))
+
+    def test_a_session_in_a_transaction_of_the_test_is_refused_as_in_production(self):
+        momo = BookFactory()
+        with transaction.atomic():
+            Book.objects.update(stock=7)
+            with self.assertRaises(TransactionMisuse):
+                self.client.get(f"/counter/stock/{momo.pk}/")
+        self.assertEqual(self.client.get(f"/counter/stock/{momo.pk}/").json()["stock"], 7)
+
+    def test_a_session_joins_a_transaction_of_the_test_when_asked(self):
+        async def read():
+            async with session(join=True) as db:
+                return await db.fetch_val(select(book.c.stock))
+
+        BookFactory()
+        with transaction.atomic():
+            Book.objects.update(stock=7)
+            self.assertEqual(async_to_sync(read)(), 7)
+            transaction.set_rollback(True)
+        self.assertEqual(Book.objects.get().stock, 3)
 
 
 class LiveTests(StartsFlushed, LiveServerTestCase):

@@ -9,7 +9,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core import mail
 from django.db import IntegrityError, connection, transaction
 from django.test import AsyncRequestFactory, RequestFactory, TestCase, tag
-from sqlalchemy import exc, func, insert, select
+from sqlalchemy import delete, exc, func, insert, select
 
 from asyncdb import UncommittedWrites
 from bookshop.factories import AuthorFactory, BookFactory, OrderFactory, UserFactory
@@ -99,6 +99,31 @@ class ReadingTests(StartsEmpty, TestCase):
         self.assertEqual(tuple(row), (Decimal("9.90"), date(1973, 9, 1), False, 3))
         self.assertEqual([type(value) for value in row], [Decimal, date, bool, int])
         self.assertEqual(created.replace(tzinfo=None), placed.created.replace(tzinfo=None))
+
+
+class ClassTests(StartsEmpty, TestCase):
+    """The rows of the class are made by sessions."""
+
+    @classmethod
+    def fill(cls):
+        async def two_orders():
+            async with session() as db:
+                await db.execute(happened("session", 1))
+                await db.commit()
+            async with atomic() as db:
+                await db.execute(happened("block", 2))
+
+        async_to_sync(two_orders)()
+
+    def test_they_are_there_for_one_test_which_removes_them(self):
+        self.assertEqual(kinds(), [("block", "2"), ("session", "1")])
+        Event.objects.all().delete()
+
+    async def test_they_are_there_for_another_which_removes_them(self):
+        self.assertEqual(await count_in_a_session(event), 2)
+        async with session() as db:
+            await db.execute(delete(event))
+            await db.commit()
 
 
 class CountingTests(StartsEmpty, TestCase):
@@ -287,6 +312,16 @@ class GatherTests(StartsEmpty, TestCase):
         self.assertEqual([one.stock async for one in Book.objects.order_by("pk")], [2] * 4)
         self.assertEqual(await Event.objects.acount(), 8)
 
+    async def test_clients_at_once_lose_nothing(self):
+        replies = await asyncio.gather(
+            *(self.async_client.post(f"/counter/sell/{one.pk}/") for one in self.books),
+            *(self.async_client.post("/counter/try/") for _ in range(3)),
+            *(self.async_client.post(f"/counter/lend/{one.pk}/") for one in self.books),
+        )
+        self.assertEqual({reply.status_code for reply in replies}, {201})
+        self.assertEqual([one.stock async for one in Book.objects.order_by("pk")], [2] * 4)
+        self.assertEqual(await Event.objects.acount(), 4 + 6 + 4)
+
     async def test_a_block_that_fails_among_others_loses_its_own_rows_alone(self):
         async def one(number):
             async with atomic() as db:
@@ -332,6 +367,7 @@ class GatherTests(StartsEmpty, TestCase):
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(endless())
+        task.add_done_callback(lambda _: begun.set())
         await begun.wait()
         task.cancel()
         with self.assertRaises(asyncio.CancelledError):

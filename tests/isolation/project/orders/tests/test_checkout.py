@@ -6,7 +6,7 @@ from functools import partial
 from asgiref.sync import sync_to_async
 from django.core import mail
 from django.db import transaction
-from django.test import TestCase
+from django.test import AsyncRequestFactory, TestCase
 
 from bookshop.factories import BookFactory, LineFactory, OrderFactory, UserFactory
 from bookshop.leftovers import StartsEmpty
@@ -14,6 +14,7 @@ from catalogue.models import Book
 from orders.models import Event, Line, Order
 from orders.services import OutOfStock, place_order
 from orders.signals import order_placed
+from orders.views import anote
 
 
 class CheckoutTests(StartsEmpty, TestCase):
@@ -145,10 +146,7 @@ class GatherTests(StartsEmpty, TestCase):
 
     async def test_views_that_write_at_once_lose_nothing(self):
         async def note(number):
-            request = self.async_request_factory.post("/")
-            from orders.views import anote
-
-            return await anote(request, str(number))
+            return await anote(AsyncRequestFactory().post("/"), str(number))
 
         replies = await asyncio.gather(*map(note, range(6)))
         self.assertEqual({reply.status_code for reply in replies}, {201})
@@ -165,8 +163,7 @@ class GatherTests(StartsEmpty, TestCase):
         self.assertEqual(await Order.objects.acount(), 2)
         self.assertEqual([book.stock async for book in Book.objects.order_by("pk")], [0, 1, 0, 1])
 
-    @property
-    def async_request_factory(self):
-        from django.test import AsyncRequestFactory
-
-        return AsyncRequestFactory()
+    async def test_clients_at_once_lose_nothing(self):
+        replies = await asyncio.gather(*(self.async_client.post(f"/async/note/{number}/") for number in range(6)))
+        self.assertEqual({reply.status_code for reply in replies}, {201})
+        self.assertEqual(await Event.objects.acount(), 6)

@@ -137,9 +137,7 @@ async def test_a_login_is_kept(async_client, momo, reader):
     assert (await Book.objects.aget()).stock == 0
 
 
-async def test_hooks_are_captured_and_do_not_run_by_themselves(
-    async_client, momo, django_capture_on_commit_callbacks
-):
+async def test_hooks_are_captured_and_do_not_run_by_themselves(async_client, momo, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks() as hooks:
         await async_client.post(f"/counter/lend/{momo.pk}/")
     assert (len(hooks), mail.outbox) == (2, [])
