@@ -107,9 +107,12 @@ class Database(Fetching):
                 f"database {self.config.alias!r} belongs to another event loop: take it from asyncdb.registry, "
                 "or make one Database per loop",
             )
-        self._engine = create_engine(self.config, source=self._source, on_connect=self._on_connect)
+        self._engine = self._make_engine()
         self._loop = loop
         return self._engine
+
+    def _make_engine(self) -> AsyncEngine:
+        return create_engine(self.config, source=self._source, on_connect=self._on_connect)
 
     def session(self, **options: Any) -> AbstractAsyncContextManager[Session]:
         """Opens a session that leaves commit to you; ``options`` are those of SQLAlchemy's ``AsyncSession``.

@@ -131,6 +131,8 @@ def current_session(key: object) -> Session | None:
 class Atomic(AbstractAsyncContextManager[Session]):
     """One block; see :meth:`asyncdb.Database.atomic`."""
 
+    session_class = AtomicSession
+
     def __init__(
         self,
         engine: AsyncEngine,
@@ -170,7 +172,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
     def _outermost(self) -> _Block:
         owner = asyncio.current_task()
         options = dataclasses.replace(self._options, owner=owner)
-        session = AtomicSession(self._engine, transaction=options, close_resets_only=False)
+        session = self.session_class(self._engine, transaction=options, close_resets_only=False)
         session.block = _Block(self._engine, self._alias, owner, session)
         return session.block
 

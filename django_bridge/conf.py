@@ -47,6 +47,8 @@ _OWNED_BY_DATABASES = {
 
 Mode = Literal["native", "threads"]
 _MODES: tuple[Mode, ...] = ("native", "threads")
+Join = Literal["tests", "always", "never"]
+_JOINS: tuple[Join, ...] = ("tests", "always", "never")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +57,15 @@ class Bridge:
 
     - ``require_at_startup``: whether ``lifespan.startup`` fails if the server cannot be reached;
     - ``ignore_options``: entries of ``OPTIONS`` that the async side may do without;
-    - ``mode``: whether the ORM's queries run on the event loop (``native``) or in Django's threads (``threads``).
+    - ``mode``: whether the ORM's queries run on the event loop (``native``) or in Django's threads (``threads``);
+    - ``join``: what a session does beneath sync code that is in a transaction: it joins in ``tests`` and is refused
+      elsewhere, joins ``always``, or ``never`` and has a connection of its own.
     """
 
     require_at_startup: bool = False
     ignore_options: frozenset[str] = frozenset()
     mode: Mode = "native"
+    join: Join = "tests"
 
 
 def aliases() -> list[str]:
@@ -135,7 +140,10 @@ def bridge_for(alias: str) -> Bridge:
     mode = own.get("mode", "native")
     if mode not in _MODES:
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]['mode'] must be one of {', '.join(map(repr, _MODES))}")
-    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored), mode=mode)
+    join = own.get("join", "tests")
+    if join not in _JOINS:
+        raise ConfigurationError(f"ASYNC_DB[{alias!r}]['join'] must be one of {', '.join(map(repr, _JOINS))}")
+    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored), mode=mode, join=join)
 
 
 def process_mode() -> Mode:

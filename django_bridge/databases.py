@@ -1,25 +1,123 @@
-"""``database()``: the one ``Database`` of an alias on the running event loop."""
+"""``database()``: the one ``Database`` of an alias on the running event loop; beneath sync code, the caller's."""
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from asyncdb import Database, registry
+from asyncdb import Database, Session, registry
+from asyncdb.transaction import innermost
 
 from . import connections
-from .conf import config_for
+from .conf import bridge_for, config_for
 from .connected import announce
+from .errors import JoinRefused
+from .joined.caller import caller_beneath, is_in_a_test, where_the_orm_is
+from .joined.database import JoinedDatabase
+from .scopes import has_caller
+from .wrappers import mysqldb
 
-__all__ = ["database"]
+__all__ = ["BridgedDatabase", "database"]
 
 _CONFIGURED_BY = frozenset({"ASYNC_DB", "DATABASES", "TIME_ZONE", "USE_TZ"})
 
 
-def database(using: str | None = None) -> Database:
+class BridgedDatabase(Database):
+    """See :class:`asyncdb.Database`. Beneath sync code that is in a transaction it joins that, or refuses to go beside.
+
+    In tests (``TestCase``, pytest-django's ``db``) it always joins.
+    """
+
+    def session(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
+        """As :meth:`asyncdb.Database.session`; ``join`` takes part in the transaction of the sync code beneath.
+
+        There ``commit()`` ends a savepoint, and the caller commits.
+
+        - **errors**: ``JoinRefused`` beneath a transaction that it is not said to join.
+        """
+        if not has_caller():
+            return super().session(**options)
+        return _Door(self, "session", options, join=join)
+
+    def atomic(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
+        """As :meth:`asyncdb.Database.atomic`; ``join`` makes it a savepoint in the sync code's transaction.
+
+        - **errors**: ``JoinRefused`` beneath a transaction that it is not said to join.
+        """
+        if not has_caller():
+            return super().atomic(**options)
+        return _Door(self, "atomic", options, join=join)
+
+    def atomic_with_the_orm(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
+        """As :meth:`atomic`, on the connection that the ORM uses for this task while it is not on the loop."""
+        return _Door(self, "atomic", options, join=join, with_the_orm=True)
+
+    def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
+        if not has_caller() or innermost(self.engine) is not None:
+            return super()._session_for_statement()
+        return _Door(self, "_session_for_statement", {}, join=False)
+
+    async def place(self, *, join: bool, with_the_orm: bool) -> Any:
+        """Where a session belongs: here, or on a connection of Django's."""
+        alias = self.config.alias
+        rule = bridge_for(alias).join
+        if rule == "never" and not join:
+            return self
+        caller = await caller_beneath(alias, self.config.pool_timeout)
+        if caller is None and with_the_orm and self._django_can_connect:
+            caller = await where_the_orm_is(alias, self.config.pool_timeout)
+        if caller is None:
+            return self
+        if caller.in_transaction and not (join or rule == "always" or is_in_a_test(caller.wrapper)):
+            raise JoinRefused(
+                f"sync code that waits for this task (async_to_sync) is in a transaction on {alias!r}, which a session "
+                "of its own would not see: join it (session(join=True), atomic(join=True), or "
+                f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
+            )
+        key = f"{alias} joined to {id(caller)}"
+        return registry.get(key, partial(JoinedDatabase, self.config, caller, self.engine))
+
+    @property
+    def _django_can_connect(self) -> bool:
+        """Whether the sync driver is there: the bridge itself can do without mysqlclient."""
+        return self.config.family != "mysql" or mysqldb.is_there()
+
+
+class _Door(AbstractAsyncContextManager[Any]):
+    """A block whose place is not known before it is entered."""
+
+    def __init__(
+        self, here: BridgedDatabase, verb: str, options: dict[str, Any], *, join: bool, with_the_orm: bool = False
+    ) -> None:
+        self._here = here
+        self._verb = verb
+        self._options = options
+        self._join = join
+        self._with_the_orm = with_the_orm
+        self._entered: AbstractAsyncContextManager[Any] | None = None
+
+    async def __aenter__(self) -> Any:
+        here = self._here
+        place = await here.place(join=self._join, with_the_orm=self._with_the_orm)
+        opened = getattr(super(BridgedDatabase, here) if place is here else place, self._verb)(**self._options)
+        value = await opened.__aenter__()
+        self._entered = opened
+        return value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._entered is not None, "left without having been entered"
+        return await self._entered.__aexit__(kind, error, traceback)
+
+
+def database(using: str | None = None) -> BridgedDatabase:
     """Returns the ``Database`` of the alias ``using`` (default: ``"default"``) on the running event loop.
 
     It is built at the first call; its connections are opened when they are needed, each with the
@@ -28,12 +126,14 @@ def database(using: str | None = None) -> Database:
     - **errors**: ``ConfigurationError`` for an unknown alias or a wrong setting; ``NoEventLoop`` outside asyncio.
     """
     alias = using or DEFAULT_DB_ALIAS
-    return registry.get(alias, partial(_build, alias))
+    found = registry.get(alias, partial(_build, alias))
+    assert isinstance(found, BridgedDatabase)
+    return found
 
 
 def _build(alias: str) -> Database:
     source = partial(config_for, alias)
-    return Database(source(), source=source, on_connect=partial(announce, alias))
+    return BridgedDatabase(source(), source=source, on_connect=partial(announce, alias))
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -7,7 +7,8 @@
     │   ├── ScopeOwnedByTask    another task's scope was reached
     │   └── ScopeClosed         the scope has ended
     └── asyncdb.TransactionMisuse
-        └── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
+        ├── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
+        └── JoinRefused         sync code beneath is in a transaction, and nobody said whether to join it
 
     django.core.exceptions.SynchronousOnlyOperation
     └── LazyLoadError           a field or relation that was not loaded was read on the event loop
@@ -22,7 +23,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
-__all__ = ["DurableNested", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+__all__ = ["DurableNested", "JoinRefused", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
 
 
 class ScopeError(AsyncDBError):
@@ -39,6 +40,10 @@ class ScopeClosed(ScopeError):
 
 class DurableNested(TransactionMisuse, RuntimeError):
     """A durable block inside another one, which would decide over its rows."""
+
+
+class JoinRefused(TransactionMisuse):
+    """Async code beneath which sync code is in a transaction asked for a session, and did not say ``join``."""
 
 
 class LazyLoadError(SynchronousOnlyOperation):

@@ -27,6 +27,8 @@ from django.db.models import Model, QuerySet
 from asyncdb.greenlets import await_, in_greenlet
 
 from .connections import is_native, spare_wrappers, threads_are_used
+from .joined.caller import lent_by_a_test, turn_of_this_task
+from .joined.turns import somebody_has_a_turn
 from .scopes import Scope, enabled, enter, inherited, leave, left_to_django, on_the_loop, usable
 
 __all__ = [
@@ -60,7 +62,7 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
     if not enabled() or left_to_django() or not is_native(DEFAULT_DB_ALIAS):
-        return await sync_to_async(function)(*args, **kwargs)
+        return await _in_thread(function, *args, **kwargs)
     work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
 
@@ -78,8 +80,15 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
 
 async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     if left_to_django() or (threads_are_used() and _stays_in_threads(function, kwargs)):
-        return await sync_to_async(function)(*args, **kwargs)
+        return await _in_thread(function, *args, **kwargs)
     return await _run(function, args, kwargs)
+
+
+async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """As Django does it; but no statement falls into a block that another task has open on the same connection."""
+    if somebody_has_a_turn():
+        await turn_of_this_task()
+    return await sync_to_async(function)(*args, **kwargs)
 
 
 async def _next_rows(function: Callable[..., T], /, *args: Any) -> T:
@@ -145,13 +154,17 @@ def _in_our_greenlet() -> bool:
 
 
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``AsyncToSync.__call__`` that awaits directly in our greenlets, where there is a loop to wait on."""
+    """``AsyncToSync.__call__`` that awaits directly in our greenlets, where there is a loop to wait on.
+
+    What a test calls so finds the test's connection on the loop: its hooks, and whether a transaction is open.
+    """
 
     @functools.wraps(original)
     def call(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
         if _in_our_greenlet():
             return await_(self.awaitable(*args, **kwargs))
-        return original(self, *args, **kwargs)
+        with lent_by_a_test():
+            return original(self, *args, **kwargs)
 
     return call
 

@@ -35,7 +35,19 @@ from asyncdb.greenlets import in_greenlet, spawned
 from .errors import ScopeClosed, ScopeOwnedByTask
 from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for, waiter_for
 
-__all__ = ["OUTSIDE", "Scope", "Seat", "hidden", "inherited", "on_the_loop", "scope", "scope_of_this_thread", "usable"]
+__all__ = [
+    "OUTSIDE",
+    "Scope",
+    "Seat",
+    "has_caller",
+    "hidden",
+    "inherited",
+    "lending",
+    "on_the_loop",
+    "scope",
+    "scope_of_this_thread",
+    "usable",
+]
 
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.scope")
@@ -54,6 +66,8 @@ inherited: Final = _current.get
 """``inherited()`` is the scope that this context carries, whoever owns it."""
 enter: Final = _current.set
 """``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
+lending: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("django_bridge_lending", default=None)
+"""The connections of a test, by alias, which the event loop on its thread uses as well."""
 _enabled = False
 _of_this_thread = threading.local()
 
@@ -385,7 +399,7 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
             return there
         self._made = made = Scope(task, asyncio.get_running_loop())
         if _enabled:
-            self._token = _current.set(OUTSIDE if has_sync_caller() else made)
+            self._token = _current.set(OUTSIDE if has_caller() else made)
         return made
 
     async def __aexit__(self, *_: object) -> None:
@@ -458,10 +472,15 @@ def usable() -> Scope | None:
     return None
 
 
+def has_caller() -> bool:
+    """Whether sync code waits beneath this task, or a test whose connections the loop uses."""
+    return has_sync_caller() or bool(lending.get())
+
+
 def left_to_django() -> bool:
     """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope."""
     there = _current.get()
-    return there is OUTSIDE or (there is None and has_sync_caller())
+    return there is OUTSIDE or (there is None and has_caller())
 
 
 def on_the_loop() -> bool:

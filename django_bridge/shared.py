@@ -8,8 +8,7 @@
                         nor gives back
 
 Read in SQLAlchemy 2.1.9 (``orm/session.py``: ``SessionTransaction.rollback``, ``begin_nested``, ``flush``,
-``_flushing``; ``engine/base.py``: ``Connection``, ``NestedTransaction._savepoint``;
-``pool/base.py``: ``PoolProxiedConnection``).
+``_flushing``; ``engine/base.py``: ``Connection``, ``NestedTransaction._savepoint``).
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import ORMExecuteState, SessionTransaction
-from sqlalchemy.pool import PoolProxiedConnection
 
 from asyncdb import Database
 from asyncdb.drivers.physical import PhysicalConnection
@@ -33,63 +31,13 @@ from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.session import Hook, SyncSession
 from asyncdb.transaction import AtomicSession
 
+from .lent import LentConnection
+
 __all__ = ["SharedSession", "SharedTransaction"]
 
 log = logging.getLogger("django_bridge.transaction")
 
 _SHARED = "django_bridge.shared"
-
-
-class _LentConnection(PoolProxiedConnection):
-    """The seat's physical connection, as SQLAlchemy wants one of a pool; it is not SQLAlchemy's to give back."""
-
-    __slots__ = ("_link", "info", "record_info")
-
-    def __init__(self, link: PhysicalConnection) -> None:
-        self._link: PhysicalConnection | None = link
-        self.info: dict[str, Any] = {}
-        self.record_info: dict[str, Any] = {}
-
-    def sever(self) -> None:
-        """Takes the connection away from whoever still holds the session."""
-        self._link = None
-
-    @property
-    def dbapi_connection(self) -> Any:  # type: ignore[override]  # it is never None: it is there, or this raises
-        if self._link is None:
-            raise TransactionMisuse(
-                "the atomic() block of this session is over, or its connection was closed: open another block",
-            )
-        return self._link
-
-    @property
-    def driver_connection(self) -> Any:  # type: ignore[override]  # as above
-        return self.dbapi_connection.driver_connection
-
-    @property
-    def is_valid(self) -> bool:
-        return self._link is not None
-
-    @property
-    def is_detached(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """The seat gives it back."""
-
-    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Dooms it; who ends the transaction closes it."""
-        if (link := self._link) is not None:
-            link.doom = link.doom or (f"{type(e).__name__} amid a statement" if e is not None else "it was invalidated")
-
-    def detach(self) -> NoReturn:
-        raise TransactionMisuse("detach() would take the connection out of the atomic() block: use session()")
-
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        return self.dbapi_connection.cursor(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.dbapi_connection, name)
 
 
 class _SharedSync(SyncSession):
@@ -171,7 +119,7 @@ class SharedTransaction:
     def __init__(self, wrapper: Any, database: Database) -> None:
         self.wrapper = wrapper
         self._link: PhysicalConnection = wrapper.taken()
-        self._lent = _LentConnection(self._link)
+        self._lent = LentConnection(self._link)
         self._savepoints: list[_Savepoint] = []
         self._begun: dict[SessionTransaction, tuple[int, bool]] = {}
         """For each savepoint of the session's: how many hooks there were before, and whether all was well."""

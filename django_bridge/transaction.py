@@ -29,16 +29,19 @@ _AsyncFunction = Callable[P, Awaitable[T]]
 
 
 def session(
-    using: str | None = None, *, model: type[Model] | None = None, for_write: bool = False
+    using: str | None = None, *, model: type[Model] | None = None, for_write: bool = False, join: bool = False
 ) -> AbstractAsyncContextManager[Session]:
     """Opens a session on the pool of an alias; it leaves commit to you, as SQLAlchemy does.
 
     ``using`` names the alias; or ``model`` lets Django's database routers choose it, for reading or ``for_write``.
+    Beneath sync code that is in a transaction (``async_to_sync`` inside ``transaction.atomic``) ``join`` takes part in
+    that: ``commit()`` then ends a savepoint. In tests it always does.
 
-    - **errors**: a normal exit with uncommitted writes rolls back and raises ``UncommittedWrites``;
-      ``ConfigurationError`` for a wrong alias or setting; ``NoEventLoop`` outside asyncio.
+    - **errors**: a normal exit with uncommitted writes rolls back and raises ``UncommittedWrites``; ``JoinRefused``
+      beneath such sync code without ``join``; ``ConfigurationError`` for a wrong alias or setting; ``NoEventLoop``
+      outside asyncio.
     """
-    return database(_alias(using, model, for_write=for_write)).session()
+    return database(alias_of(using, model, for_write=for_write)).session(join=join)
 
 
 @overload
@@ -101,6 +104,7 @@ def atomic(
     read_only: bool = False,
     savepoint: bool = True,
     durable: bool = False,
+    join: bool = False,
 ) -> Atomic: ...
 def atomic(
     using: str | Callable[..., Awaitable[Any]] | None = None,
@@ -109,6 +113,7 @@ def atomic(
     read_only: bool = False,
     savepoint: bool = True,
     durable: bool = False,
+    join: bool = False,
 ) -> Any:
     """Runs one transaction: committed at a normal exit, rolled back by an exception.
 
@@ -120,10 +125,11 @@ def atomic(
         async def shelve(request, pk, *, db): ...
 
     Inside another ``atomic`` of the same task and alias it is a savepoint. A decorated function that has a
-    parameter named ``db`` gets the session.
+    parameter named ``db`` gets the session. Beneath sync code that is in a transaction ``join`` makes it a savepoint of
+    that, as it always is in tests.
 
-    - **errors**: ``TypeError`` where it decorates what is not ``async def``; in the block those of
-      ``Database.atomic``, after which nothing is committed.
+    - **errors**: ``JoinRefused`` beneath such sync code without ``join``; ``TypeError`` where it decorates what is not
+      ``async def``; in the block those of ``Database.atomic``, after which nothing is committed.
     """
     make = functools.partial(
         Atomic,
@@ -131,6 +137,7 @@ def atomic(
         read_only=read_only,
         savepoint=savepoint,
         durable=durable,
+        join=join,
     )
     return make(None)(using) if callable(using) else make(using)
 
@@ -146,8 +153,10 @@ class Atomic:
         read_only: bool,
         savepoint: bool,
         durable: bool,
+        join: bool,
     ) -> None:
         self._using = using
+        self._join = join
         self._options: dict[str, Any] = {
             "isolation": isolation,
             "read_only": read_only,
@@ -157,13 +166,13 @@ class Atomic:
         self._entered: AbstractAsyncContextManager[Session] | None = None
 
     def _block(self) -> AbstractAsyncContextManager[Session]:
-        """A block of Django's own on the task's scope; where Django is left to itself, one of asyncdb's."""
+        """A block of Django's own where the ORM is: on the task's scope, or in Django's thread."""
         found = database(self._using)
         if enabled() and not left_to_django():
             outer = innermost(found.engine)
             if (outer is None or isinstance(outer, Lent)) and is_native(self._using or DEFAULT_DB_ALIAS):
                 return Block(found, self._using or DEFAULT_DB_ALIAS, **self._options)
-        return found.atomic(**self._options)
+        return found.atomic_with_the_orm(**self._options, join=self._join)
 
     async def __aenter__(self) -> Session:
         if self._entered is not None:
@@ -210,7 +219,7 @@ class Atomic:
         return in_transaction
 
 
-def _alias(using: str | None, model: type[Model] | None, *, for_write: bool) -> str | None:
+def alias_of(using: str | None, model: type[Model] | None, *, for_write: bool) -> str | None:
     if model is None:
         return using
     if using is not None:

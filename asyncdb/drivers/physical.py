@@ -116,6 +116,11 @@ class PhysicalConnection(_Connection):
 
     def attach(self, config: DatabaseConfig) -> None:
         """Begins the life of this connection in the pool, once its session settings are made."""
+        self._loop = asyncio.get_running_loop()
+        self.begin_life(config)
+
+    def begin_life(self, config: DatabaseConfig) -> None:
+        """Forgets whatever was; nothing has happened on it yet."""
         self.config = config
         self.begun = Begun.NO
         self.options = DEFAULT_OPTIONS
@@ -129,7 +134,6 @@ class PhysicalConnection(_Connection):
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
-        self._loop = asyncio.get_running_loop()
         self._overdue: float | None = None
         self._watchdog: asyncio.TimerHandle | None = None
 
@@ -272,12 +276,7 @@ class PhysicalConnection(_Connection):
             check_owner(self.config.alias, self.options.owner)
         if self.keeper is not None:
             self.keeper.admit(kind)
-        if (reason := self.poison or self.spoiled) is not None:
-            raise TransactionPoisoned(
-                f"the transaction on {self.config.alias!r} is over: {reason}; leave its block, then start again",
-            )
-        if self.doom is not None:
-            raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
+        self.require_usable()
         if kind is Kind.BOUNDARY and (self.options.owner is not None or self.keeper is not None):
             self.refuse_boundary()
         if self.begun is Begun.SENT and not self.server_in_transaction:
@@ -288,6 +287,15 @@ class PhysicalConnection(_Connection):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
             self.wrote = True
+
+    def require_usable(self) -> None:
+        """Raises where the transaction is over, or the connection lost."""
+        if (reason := self.poison or self.spoiled) is not None:
+            raise TransactionPoisoned(
+                f"the transaction on {self.config.alias!r} is over: {reason}; leave its block, then start again",
+            )
+        if self.doom is not None:
+            raise self.dbapi.OperationalError(f"this connection is lost: {self.doom}")
 
     def refuse_boundary(self) -> NoReturn:
         """Raises, for somebody wants to begin or end a transaction that is not his."""

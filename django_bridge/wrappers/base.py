@@ -375,7 +375,7 @@ class OnSeat(_Wrapper):
             self._due, self.run_on_commit = self.run_on_commit, []
             return
         waiting: list[Any] = self.run_on_commit
-        cast("Any", self).run_on_commit = [(sids, _awaiting(hook), robust) for sids, hook, robust in waiting]
+        cast("Any", self).run_on_commit = [(sids, awaited(hook), robust) for sids, hook, robust in waiting]
         super().run_and_clear_commit_hooks()
 
     def hooks_due(self) -> list[tuple[Callable[[], Any], bool]]:
@@ -457,7 +457,9 @@ def _refuse_reading(alias: str) -> NoReturn:
     )
 
 
-def _awaiting(hook: Callable[[], Any]) -> Callable[[], None]:
+def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
+    """A hook as Django calls it; what it has to wait for is awaited."""
+
     @functools.wraps(hook, updated=())
     def called() -> None:
         outcome = hook()

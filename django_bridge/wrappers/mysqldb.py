@@ -91,7 +91,7 @@ class _Loader(Loader):
 
 @contextmanager
 def _stand_in_if_missing() -> Iterator[None]:
-    if _is_there("MySQLdb") or not _is_there("asyncmy"):
+    if is_there("MySQLdb") or not is_there("asyncmy"):
         yield
         return
     modules = _stand_in()
@@ -103,7 +103,8 @@ def _stand_in_if_missing() -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-def _is_there(name: str) -> bool:
+def is_there(name: str = "MySQLdb") -> bool:
+    """Whether a driver can be imported."""
     if name in sys.modules:  # PyMySQL installs itself as MySQLdb here, and a None forbids the import
         return sys.modules[name] is not None
     try:

@@ -1,0 +1,172 @@
+"""The sync caller beneath a task, and the connection on which it is in a transaction.
+
+Sync code that waits by ``async_to_sync`` lends its thread to what it waits for; a test lends its connections to the
+event loop that runs on its own thread. Whoever else is not a caller.
+
+Read in asgiref 3.13 (``sync.py``: ``AsyncToSync.executors``, ``SyncToAsync.thread_sensitive_context``,
+``context_to_thread_executor``; ``current_thread_executor.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections
+
+from ..scopes import Scope, inherited, lending, usable
+from .places import ByDjango, InScope, InThread, Place
+from .turns import Turns
+
+__all__ = [
+    "Caller",
+    "caller_beneath",
+    "is_in_a_test",
+    "lent_by_a_test",
+    "lent_to_the_loop",
+    "turn_of_this_task",
+    "where_the_orm_is",
+]
+
+
+class Caller:
+    """One connection of Django's, and the place where it may be used."""
+
+    def __init__(self, wrapper: Any, place: Place, patience: float) -> None:
+        self.wrapper = wrapper
+        self.place = place
+        self.turns = Turns(place, wrapper.alias, patience)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it is in a transaction that was not begun here."""
+        return bool(self.wrapper.in_atomic_block) and not self.turns.has_begun(self.wrapper)
+
+
+_callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
+
+
+def is_in_a_test(wrapper: Any) -> bool:
+    """Whether the transaction is that of a ``TestCase``, as pytest-django's ``db`` is too."""
+    return any(getattr(block, "_from_testcase", False) for block in wrapper.atomic_blocks)
+
+
+async def caller_beneath(alias: str, patience: float) -> Caller | None:
+    """Whoever waits beneath this task in a transaction on ``alias``; None if nobody does."""
+    there = inherited()
+    if isinstance(there, Scope):
+        return _in_scope(usable(), alias, patience)
+    executor = _executor()
+    if executor is None:
+        return None
+    found = await _caller_in(InThread(executor), _known_connection, alias, patience)
+    return found if found is not None and found.in_transaction else None
+
+
+async def where_the_orm_is(alias: str, patience: float) -> Caller:
+    """The connection that the ORM uses for this task while it is not on the loop."""
+    executor = _executor()
+    place: Place = ByDjango() if executor is None else InThread(executor)
+    found = await _caller_in(place, connections.__getitem__, alias, patience)
+    assert found is not None, "Django makes a connection for every alias"
+    return found
+
+
+async def _caller_in(place: Place, connection_of: Callable[[str], Any], alias: str, patience: float) -> Caller | None:
+    wrapper = await place.call(connection_of, alias)
+    if wrapper is None:
+        return None
+    known = _callers.get(wrapper)
+    if known is None or known.place != place:
+        known = _callers[wrapper] = Caller(wrapper, place, patience)
+    return known
+
+
+def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None:
+    """A sync view's transaction, on the connection of the request's scope; not that of an async ``atomic()``."""
+    wrapper = there.wrappers.get(alias) if there is not None else None
+    if there is None or wrapper is None or not wrapper.in_atomic_block or getattr(wrapper, "shared", None) is not None:
+        return None
+    place = InScope(there)
+    known = _callers.get(wrapper)
+    if known is None or known.place != place:
+        known = _callers[wrapper] = Caller(wrapper, place, patience)
+    return known if known.in_transaction else None
+
+
+async def turn_of_this_task() -> None:
+    """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
+    executor = _executor()
+    place = ByDjango() if executor is None else InThread(executor)
+    for caller in list(_callers.values()):
+        if caller.place == place:
+            await caller.turns.wait()
+
+
+def _executor() -> Executor | None:
+    current: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    if current is None and lending.get():
+        context = SyncToAsync.thread_sensitive_context.get(None)
+        return SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
+    return current
+
+
+def _known_connection(alias: str) -> Any:
+    """The connection of this thread, if there is one; makes none."""
+    handler: Any = connections
+    return getattr(handler._connections, alias, None)
+
+
+@contextlib.contextmanager
+def lent_by_a_test() -> Iterator[None]:
+    """Shows the connections of a test in this thread to what it calls by ``async_to_sync``; else does nothing."""
+    lent = None
+    if lending.get() is None and inherited() is None:
+        lent = {wrapper.alias: wrapper for wrapper in connections.all(initialized_only=True) if is_in_a_test(wrapper)}
+    if not lent:
+        yield
+        return
+    token = lending.set(lent)
+    try:
+        yield
+    finally:
+        lending.reset(token)
+
+
+@contextlib.contextmanager
+def lent_to_the_loop(aliases: Iterable[str]) -> Iterator[None]:
+    """Lends this thread's connections that are in a transaction to the event loop that will run on this thread.
+
+    Everything async finds them there until the end of the block, and works on them in one thread; requests that a
+    test sends do not close them.
+    """
+    lent = {
+        alias: wrapper
+        for alias in aliases
+        if (wrapper := _known_connection(alias)) is not None and is_in_a_test(wrapper)
+    }
+    context = ThreadSensitiveContext()
+    executor = SyncToAsync.context_to_thread_executor[context] = ThreadPoolExecutor(max_workers=1)
+    lending_token = lending.set(lent)
+    context_token = SyncToAsync.thread_sensitive_context.set(context)
+    connected = [signal for signal in (request_started, request_finished) if signal.disconnect(close_old_connections)]
+    for wrapper in lent.values():
+        wrapper.inc_thread_sharing()
+    try:
+        yield
+    finally:
+        for wrapper in lent.values():
+            wrapper.dec_thread_sharing()
+        for signal in connected:
+            signal.connect(close_old_connections)
+        with contextlib.suppress(ValueError):  # pytest runs fixtures and their ends in contexts of their own
+            SyncToAsync.thread_sensitive_context.reset(context_token)
+        with contextlib.suppress(ValueError):
+            lending.reset(lending_token)
+        SyncToAsync.context_to_thread_executor.pop(context, None)
+        executor.shutdown()

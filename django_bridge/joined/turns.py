@@ -1,0 +1,155 @@
+"""Who may open a block of Django's on a connection that several tasks share: one after the other, innermost first.
+
+Savepoints of one connection are a stack. A task opens one on top of its own, or of those of the tasks that it
+descends from; else it waits until they are over. A block that ends below others is left when they have been; one that
+fails takes those above it along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from asyncdb.drivers.physical import TransactionOptions
+from asyncdb.errors import TransactionMisuse
+
+from .link import Link, RolledBack
+from .places import Place
+
+__all__ = ["Turn", "Turns", "somebody_has_a_turn"]
+
+T = TypeVar("T")
+
+_mine: ContextVar[tuple[Turn, ...]] = ContextVar("django_bridge_turns", default=())
+"""The turns of this task and of those that it descends from."""
+_open = 0
+
+
+def somebody_has_a_turn() -> bool:
+    """Whether there is any block at all that a call might have to wait for."""
+    return _open > 0
+
+
+class Turn:
+    """One block of Django's, while it is open."""
+
+    ended = False
+    """Whether its user has done with it, successfully."""
+    lost = False
+    """Whether it was rolled back along with one below it."""
+    over = False
+    block: Any = None
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+
+class Turns:
+    """The stack of one connection."""
+
+    def __init__(self, place: Place, alias: str, patience: float) -> None:
+        self._place = place
+        self._alias = alias
+        self._patience = patience
+        """Seconds that a task waits for its turn."""
+        self._stack: list[Turn] = []
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Waits until the innermost block is this task's, or there is none.
+
+        - **errors**: ``TransactionMisuse`` after as long as a checkout may wait (``pool_timeout``).
+        """
+        until = time.monotonic() + self._patience
+        while self._stack and self._stack[-1] not in _mine.get():
+            woken = asyncio.get_running_loop().create_future()
+            self._waiting.add(woken)
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    await woken
+            except TimeoutError:
+                raise TransactionMisuse(
+                    f"another task had a block open on {self._alias!r} for {self._patience:g} s (pool_timeout), and "
+                    "tasks that share the caller's connection take turns: await what it waits for outside of its block",
+                ) from None
+            finally:
+                self._waiting.discard(woken)
+
+    def has_begun(self, wrapper: Any) -> bool:
+        """Whether the outermost block of Django's connection is one of these."""
+        blocks = wrapper.atomic_blocks
+        return bool(blocks) and any(turn.block is blocks[0] for turn in self._stack)
+
+    async def begin(self, link: Link, options: TransactionOptions | None = None, *, durable: bool = False) -> Turn:
+        """Opens a block of Django's when it is this task's turn."""
+        await self.wait()
+        turn = Turn(link)
+        self._push(turn)
+        try:
+            await self._place.call(self._enter, turn, options, durable)
+        except BaseException:
+            self.abandon(turn)
+            raise
+        _mine.set((*(other for other in _mine.get() if not other.over), turn))
+        return turn
+
+    async def end(self, turn: Turn, *, failed: bool) -> None:
+        """Ends a block, or has it end with those above it."""
+        try:
+            await self._place.call(self._leave, turn, failed)
+        finally:
+            self._wake()
+
+    def abandon(self, turn: Turn) -> None:
+        """Rolls a block back without waiting, from whatever state its task was cancelled in."""
+        self._place.soon(self._leave, turn, True, then=self._wake)  # noqa: FBT003
+
+    # -- where the connection is ---------------------------------------------------------------------------------
+
+    def _enter(self, turn: Turn, options: TransactionOptions | None, durable: bool) -> None:  # noqa: FBT001
+        if turn in self._stack:
+            turn.block = turn.link.enter_block(options, durable=durable)
+
+    def _leave(self, turn: Turn, failed: bool) -> None:  # noqa: FBT001
+        if turn not in self._stack:
+            return
+        if not failed and self._stack[-1] is not turn:
+            turn.ended = True
+            return
+        while self._stack[-1] is not turn:
+            self._stack[-1].lost = True
+            self._leave_innermost(failed=True)
+        self._leave_innermost(failed=failed)
+        while self._stack and self._stack[-1].ended:
+            self._leave_innermost(failed=False)
+
+    def _leave_innermost(self, *, failed: bool) -> None:
+        turn = self._stack[-1]
+        self._forget(turn)
+        if turn.block is not None:
+            turn.link.leave_block(turn.block, RolledBack() if failed else None)
+
+    def _push(self, turn: Turn) -> None:
+        global _open  # noqa: PLW0603  (one number for the process, so that who need not wait asks nothing else)
+        self._stack.append(turn)
+        _open += 1
+
+    def _forget(self, turn: Turn) -> None:
+        global _open  # noqa: PLW0603  (as above)
+        turn.over = True
+        if turn in self._stack:
+            self._stack.remove(turn)
+            _open -= 1
+
+    def _wake(self) -> None:
+        for woken in list(self._waiting):
+            loop = woken.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_set, woken)
+
+
+def _set(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,67 @@
+"""A connection that somebody else owns, as SQLAlchemy wants one of a pool.
+
+Read in SQLAlchemy 2.1.9 (``pool/base.py``: ``PoolProxiedConnection``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from asyncdb.drivers.physical import PhysicalConnection
+from asyncdb.errors import TransactionMisuse
+
+__all__ = ["LentConnection"]
+
+
+class LentConnection(PoolProxiedConnection):
+    """It is not SQLAlchemy's to give back."""
+
+    __slots__ = ("_link", "info", "record_info")
+
+    def __init__(self, link: PhysicalConnection) -> None:
+        self._link: PhysicalConnection | None = link
+        self.info: dict[str, Any] = {}
+        self.record_info: dict[str, Any] = {}
+
+    def sever(self) -> None:
+        """Takes the connection away from whoever still holds the session."""
+        self._link = None
+
+    @property
+    def dbapi_connection(self) -> Any:  # type: ignore[override]  # it is never None: it is there, or this raises
+        if self._link is None:
+            raise TransactionMisuse(
+                "the block of this session is over, or its connection was closed: open another block",
+            )
+        return self._link
+
+    @property
+    def driver_connection(self) -> Any:  # type: ignore[override]  # as above
+        return self.dbapi_connection.driver_connection
+
+    @property
+    def is_valid(self) -> bool:
+        return self._link is not None
+
+    @property
+    def is_detached(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Its owner gives it back."""
+
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Dooms it; who ends the transaction closes it."""
+        if (link := self._link) is not None:
+            link.doom = link.doom or (f"{type(e).__name__} amid a statement" if e is not None else "it was invalidated")
+
+    def detach(self) -> NoReturn:
+        raise TransactionMisuse("detach() would take the connection out of its block: use session()")
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return self.dbapi_connection.cursor(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dbapi_connection, name)
