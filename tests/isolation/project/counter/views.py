@@ -74,6 +74,7 @@ async def sell(request: HttpRequest, pk: int) -> HttpResponse:
     async with session() as db:
         sold = await db.execute(to_sell(pk))
         if not sold.rowcount:
+            await db.rollback()
             return JsonResponse({"error": "out of stock"}, status=409)
         await db.execute(happened("sold", pk))
         await db.commit()
