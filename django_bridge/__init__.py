@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .budget import query_budget
     from .databases import database
     from .middleware import outside_scope
     from .native import run_django
@@ -17,12 +18,23 @@ if TYPE_CHECKING:
     from .sync_session import sync_session
     from .transaction import atomic, session, with_session
 
-__all__ = ["atomic", "database", "outside_scope", "run_django", "scope", "session", "sync_session", "with_session"]
+__all__ = [
+    "atomic",
+    "database",
+    "outside_scope",
+    "query_budget",
+    "run_django",
+    "scope",
+    "session",
+    "sync_session",
+    "with_session",
+]
 
 _HOMES = {
     "atomic": "transaction",
     "database": "databases",
     "outside_scope": "middleware",
+    "query_budget": "budget",
     "run_django": "native",
     "scope": "scopes",
     "session": "transaction",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,7 @@ from asyncdb import Database, Session
 from asyncdb.config import IsolationLevel
 from asyncdb.drivers.physical import TransactionOptions
 from asyncdb.errors import TransactionMisuse, TransactionPoisoned
+from asyncdb.listening import unheard
 from asyncdb.transaction import Lent, lend, take_back
 
 from .connections import spare_wrappers
@@ -42,6 +43,7 @@ class Block(AbstractAsyncContextManager[Session]):
     _made: Scope | None = None
     """The scope that was opened for this block."""
     _token: Any = None
+    _outermost = False
     _brought_session = False
     """Whether the session was made by this block, and ends with it."""
 
@@ -101,9 +103,11 @@ class Block(AbstractAsyncContextManager[Session]):
     def _enter(self) -> None:
         wrapper, atomic = self._wrapper, self._atomic
         self._refuse_what_nested_blocks_cannot()
+        self._outermost = not wrapper.in_atomic_block
         wrapper.begins_with = self._options
         try:
-            atomic.__enter__()
+            with self._told():
+                atomic.__enter__()
         finally:
             wrapper.begins_with = EAGER
         if (shared := wrapper.shared) is None:
@@ -114,6 +118,10 @@ class Block(AbstractAsyncContextManager[Session]):
                 raise
             self._brought_session = True
         self._shared = shared
+
+    def _told(self) -> AbstractContextManager[None]:
+        """BEGIN and COMMIT are nobody's query, as they are of a session; a savepoint is one."""
+        return unheard() if self._outermost else nullcontext()
 
     def _refuse_what_nested_blocks_cannot(self) -> None:
         wrapper, options = self._wrapper, self._options
@@ -168,7 +176,8 @@ class Block(AbstractAsyncContextManager[Session]):
                 while wrapper.atomic_blocks[-1] is not self._atomic:
                     wrapper.atomic_blocks[-1].__exit__(type(error), error, None)
             wrapper.hooks_wait = self._brought_session
-            self._atomic.__exit__(None if error is None else type(error), error, None)
+            with self._told():
+                self._atomic.__exit__(None if error is None else type(error), error, None)
         except BaseException:
             if not wrapper.in_atomic_block:
                 wrapper.run_on_commit = []

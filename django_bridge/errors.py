@@ -13,6 +13,9 @@
     django.core.exceptions.SynchronousOnlyOperation
     └── LazyLoadError           a field or relation that was not loaded was read on the event loop
 
+    AssertionError
+    └── QueryBudgetExceeded     a block sent more queries than its ``query_budget``
+
 Errors of the database itself stay Django's in the ORM (``django.db.Error`` and its children) and
 SQLAlchemy's in a session.
 """
@@ -23,7 +26,15 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
-__all__ = ["DurableNested", "JoinRefused", "LazyLoadError", "ScopeClosed", "ScopeError", "ScopeOwnedByTask"]
+__all__ = [
+    "DurableNested",
+    "JoinRefused",
+    "LazyLoadError",
+    "QueryBudgetExceeded",
+    "ScopeClosed",
+    "ScopeError",
+    "ScopeOwnedByTask",
+]
 
 
 class ScopeError(AsyncDBError):
@@ -48,3 +59,7 @@ class JoinRefused(TransactionMisuse):
 
 class LazyLoadError(SynchronousOnlyOperation):
     """A field or relation that was not loaded was read on the event loop; the message says what to load, and how."""
+
+
+class QueryBudgetExceeded(AssertionError):
+    """A block sent more queries than ``query_budget`` allows; the message lists their SQL, without parameters."""

@@ -44,6 +44,7 @@ __all__ = [
     "inherited",
     "lending",
     "on_the_loop",
+    "on_the_pool",
     "scope",
     "scope_of_this_thread",
     "usable",
@@ -69,6 +70,7 @@ enter: Final = _current.set
 lending: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("django_bridge_lending", default=None)
 """The connections of a test, by alias, which the event loop on its thread uses as well."""
 _enabled = False
+_on_the_pool = False
 _of_this_thread = threading.local()
 
 
@@ -474,7 +476,18 @@ def usable() -> Scope | None:
 
 def has_caller() -> bool:
     """Whether sync code waits beneath this task, or a test whose connections the loop uses."""
-    return has_sync_caller() or bool(lending.get())
+    return (has_sync_caller() and not _on_the_pool) or bool(lending.get())
+
+
+@contextmanager
+def on_the_pool() -> Iterator[None]:
+    """Has async code beneath sync callers use the pool, too, as it does in production: for tests that commit."""
+    global _on_the_pool  # noqa: PLW0603  (tests of one process run one after the other)
+    before, _on_the_pool = _on_the_pool, True
+    try:
+        yield
+    finally:
+        _on_the_pool = before
 
 
 def left_to_django() -> bool:

@@ -86,7 +86,8 @@ def _connection(wrapper: Any, link: Link, lent: LentConnection) -> Connection:
         engine = _engines[wrapper] = engine_on(wrapper, link.config, _no_pool)
     connection = Connection(engine.sync_engine, lent, _allow_revalidate=False)
     learn(engine, connection)
-    connection.begin()
+    if not connection.in_transaction():  # its first questions to a server begin one
+        connection.begin()
     return connection
 
 

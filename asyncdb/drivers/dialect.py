@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import DatabaseConfig
 from ..errors import TransactionMisuse
+from ..listening import listeners, tell, unheard
 from .physical import Begun, physical
 from .statements import Kind, kind_of
 
@@ -41,6 +42,10 @@ class PhysicalDialect(_Dialect):
     def release(self) -> None:
         """Gives back what the dialect itself holds, once its pool is closed."""
 
+    def initialize(self, connection: Any) -> None:
+        with unheard():
+            super().initialize(connection)
+
     def on_connect(self) -> Callable[[Any], None]:
         drivers_own = super().on_connect()
 
@@ -48,7 +53,8 @@ class PhysicalDialect(_Dialect):
             if drivers_own is not None:
                 drivers_own(dbapi_connection)
             if self.on_new_connection is not None:
-                self.on_new_connection(dbapi_connection)
+                with unheard():
+                    self.on_new_connection(dbapi_connection)
 
         return made
 
@@ -116,6 +122,8 @@ class PhysicalDialect(_Dialect):
         if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
             kind = Kind.CONTROL
         cursor._adapt_connection.before(kind)
+        if listeners():
+            tell("SQLAlchemy", cursor._adapt_connection.config.alias, _without_values(statement, context))
         return kind
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
@@ -143,6 +151,12 @@ class PhysicalDialect(_Dialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")
+
+
+def _without_values(statement: str, context: Any) -> str:
+    """The statement; with the names of those parameters whose values SQLAlchemy has written into it."""
+    compiled: Any = getattr(context, "compiled", None)
+    return str(compiled.string) if getattr(compiled, "literal_execute_params", None) else statement
 
 
 def _blame(link: Any, kind: Kind, error: BaseException) -> None:

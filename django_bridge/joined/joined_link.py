@@ -10,6 +10,7 @@ from asyncdb.drivers.physical import Begun, PhysicalConnection
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionPoisoned
 from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.listening import unheard
 
 from .link import Link
 from .places import Place
@@ -62,7 +63,8 @@ class JoinedLink(Link):
 
     async def _begin_now(self) -> None:
         try:
-            self._turn = await self._turns.begin(self, self.options, durable=self.durable)
+            with unheard():  # on the pool it is a BEGIN
+                self._turn = await self._turns.begin(self, self.options, durable=self.durable)
         except Exception:
             raise
         except BaseException:
@@ -80,7 +82,8 @@ class JoinedLink(Link):
                 raise TransactionPoisoned(
                     f"the transaction on {self.config.alias!r} was not committed: the block around it was rolled back"
                 )
-            await_(self._turns.end(turn, failed=sql != "COMMIT"))
+            with unheard():
+                await_(self._turns.end(turn, failed=sql != "COMMIT"))
 
     def savepoint(self, name: str) -> None:
         turn: Turn = await_(self._turns.begin(self))

@@ -19,6 +19,7 @@ from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionMisuse
+from asyncdb.listening import told_as, unheard
 
 __all__ = ["Cursor", "Link", "RolledBack"]
 
@@ -112,7 +113,8 @@ class Link(PhysicalConnection):
         wrapper = self.wrapper
         with self._own_words(), closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
             self.prepare(cursor)
-            getattr(cursor, verb)(statement, parameters)
+            with unheard():  # the dialect has told of it
+                getattr(cursor, verb)(statement, parameters)
             rows = cursor.fetchall() if cursor.description else ()
             return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
 
@@ -170,7 +172,8 @@ class Link(PhysicalConnection):
     def _own_words(self) -> Iterator[None]:
         before, self.speaking = self.speaking, True
         try:
-            yield
+            with told_as("SQLAlchemy"):
+                yield
         except Error as err:
             raise unwrapped(err) from None
         finally:

@@ -33,6 +33,7 @@ from asyncdb.drivers.residue import residue
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
 from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.listening import tell, unheard
 
 from ..errors import ScopeClosed
 from ..scopes import Scope, Seat, on_the_loop
@@ -158,7 +159,8 @@ class OnSeat(_Wrapper):
         """Sends ``connection_created`` to who closed the connection by name: for them this one is new."""
         del self.execute_wrappers[: len(self._brought)]
         others = list(self.execute_wrappers)
-        connection_created.send(sender=self.project_class, connection=self)
+        with unheard():
+            connection_created.send(sender=self.project_class, connection=self)
         self._brought = [one for one in self.execute_wrappers if one not in others]
         self.execute_wrappers[:] = [*self._brought, *others]
 
@@ -279,6 +281,7 @@ class OnSeat(_Wrapper):
     # -- the transaction -----------------------------------------------------------------------------------------
 
     def _start_transaction_under_autocommit(self) -> None:
+        tell("Django", self.alias, "BEGIN")
         with debug_transaction(self, "BEGIN"), self.wrap_database_errors:
             self.seat.call(self._want_transaction)
 
