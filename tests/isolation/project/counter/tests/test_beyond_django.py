@@ -8,7 +8,7 @@ from bookshop.factories import BookFactory
 from bookshop.leftovers import StartsEmpty
 from catalogue.models import Book
 from counter.tables import book
-from django_bridge import session
+from django_bridge import query_budget, session
 
 
 class AsyncTestTests(StartsEmpty, TestCase):
@@ -17,7 +17,7 @@ class AsyncTestTests(StartsEmpty, TestCase):
         cls.momo = BookFactory(isbn="111")
 
     async def test_queries_are_counted(self):
-        with self.assertNumQueries(2):
+        async with query_budget(2, exactly=True):
             async with session() as db:
                 await db.fetch_val(select(book.c.title))
             await Book.objects.acount()

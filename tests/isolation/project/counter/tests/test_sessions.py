@@ -357,6 +357,36 @@ class GatherTests(StartsEmpty, TestCase):
             others = await asyncio.gather(*(count_in_a_session() for _ in range(3)))
         self.assertEqual((before, others), (4, [4] * 3))
 
+    async def test_a_group_of_tasks_that_fails_takes_its_blocks_with_it(self):
+        begun = asyncio.Event()
+
+        async def endless(number):
+            async with atomic() as db:
+                await db.execute(happened("endless", number))
+                begun.set()
+                await asyncio.Event().wait()
+
+        async def fail():
+            await begun.wait()
+            raise views.Refused
+
+        with self.assertRaises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(3):
+                    tasks.create_task(endless(number))
+                tasks.create_task(fail())
+        self.assertEqual([type(error) for error in caught.exception.exceptions], [views.Refused])
+        await self.sell(self.books[0])
+        self.assertEqual(await sync_to_async(lambda: [kind for kind, _ in kinds()])(), ["sold"])
+
+    async def test_a_block_that_takes_too_long_loses_its_rows(self):
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.1), atomic() as db:
+                await db.execute(happened("slow", ""))
+                await Event.objects.acreate(kind="slow", reference="orm")
+                await asyncio.sleep(30)
+        self.assertEqual(await Event.objects.acount(), 0)
+
     async def test_a_cancelled_block_loses_its_rows_and_the_next_one_goes_on(self):
         begun = asyncio.Event()
 

@@ -143,8 +143,8 @@ async def test_hooks_are_captured_and_do_not_run_by_themselves(async_client, mom
     assert (len(hooks), mail.outbox) == (2, [])
 
 
-async def test_queries_of_both_orms_are_counted(async_client, momo, django_assert_num_queries):
-    with django_assert_num_queries(2):
+async def test_queries_of_both_orms_are_counted(async_client, momo, async_django_assert_num_queries):
+    async with async_django_assert_num_queries(2):
         await async_client.get("/counter/shelf/")
 
 
@@ -157,6 +157,19 @@ async def test_clients_at_once_lose_nothing(async_client, momo):
     assert {reply.status_code for reply in replies} == {201}
     assert (await Book.objects.aget()).stock == 0
     assert await Event.objects.acount() == 12
+
+
+async def test_asgi_clients_at_once_lose_nothing(momo):
+    paths = [f"/counter/sell/{momo.pk}/", f"/counter/lend/{momo.pk}/", "/counter/try/", "/async/note/x/"]
+    async with http_client() as http:
+        replies = await asyncio.gather(
+            *(http.post(path) for path in paths),
+            *(http.get("/books/") for _ in range(3)),
+            *(http.get("/counter/titles/") for _ in range(3)),
+        )
+    assert [reply.status_code for reply in replies] == [201] * 4 + [200] * 6
+    assert (await Book.objects.aget()).stock == 1
+    assert await Event.objects.acount() == 5
 
 
 async def test_a_failing_block_among_others_loses_its_own_rows_alone(author):

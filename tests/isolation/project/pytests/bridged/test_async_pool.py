@@ -40,6 +40,13 @@ async def test_clients_at_once_lose_nothing(async_client, momo):
     assert ((await Book.objects.aget()).stock, await Event.objects.acount()) == (0, 3)
 
 
+async def test_asgi_clients_at_once_lose_nothing(momo):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=application), base_url="http://testserver") as http:
+        replies = await asyncio.gather(*(http.post(f"/counter/sell/{momo.pk}/") for _ in range(4)))
+    assert sorted(reply.status_code for reply in replies) == [201, 201, 201, 409]
+    assert ((await Book.objects.aget()).stock, await Event.objects.acount()) == (0, 3)
+
+
 async def test_an_asgi_client_is_on_the_pool(momo):
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=application), base_url="http://testserver") as http:
         assert (await http.post(f"/counter/sell/{momo.pk}/")).status_code == 201
