@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransaction
 
 from .config import IsolationLevel
-from .drivers.physical import TransactionOptions, check_owner
+from .drivers.physical import Owner, TransactionOptions, check_owner
 from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from .session import Hook, Session
 
@@ -64,7 +64,7 @@ class AtomicSession(Session):
 class _Block:
     key: object
     alias: str
-    owner: asyncio.Task[Any] | None
+    owner: Owner
     session: AtomicSession
     outer: _Block | None = None
     savepoint: AsyncSessionTransaction | None = None
@@ -131,6 +131,7 @@ def current_session(key: object) -> Session | None:
 class Atomic(AbstractAsyncContextManager[Session]):
     """One block; see :meth:`asyncdb.Database.atomic`."""
 
+    owner_class = Owner
     session_class = AtomicSession
 
     def __init__(
@@ -170,7 +171,7 @@ class Atomic(AbstractAsyncContextManager[Session]):
         return block.session
 
     def _outermost(self) -> _Block:
-        owner = asyncio.current_task()
+        owner = self.owner_class(asyncio.current_task())
         options = dataclasses.replace(self._options, owner=owner)
         session = self.session_class(self._engine, transaction=options, close_resets_only=False)
         session.block = _Block(self._engine, self._alias, owner, session)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from .excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP
+from .excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP, REFUSES
 
 _FIXTURES = ("setUp", "setUpClass", "setUpTestData", "asyncSetUp", "tearDown", "tearDownClass")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -101,8 +101,13 @@ def _mocks_connect(node: ast.AST) -> bool:
     return any(isinstance(target, str) and target.rsplit(".", 1)[-1] in ("connect", "Database") for target in said)
 
 
+def _says_the_refusal(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "You cannot use ATOMIC_REQUESTS with async views."
+
+
 _SIGNS: dict[str, Callable[[ast.AST], bool]] = {
     MUST_RAISE: _asserts_that_it_raises,
     OWN_LOOP: _starts_a_loop,
     MOCKS_CONNECT: _mocks_connect,
+    REFUSES: _says_the_refusal,
 }

@@ -1,4 +1,4 @@
-"""``excused.toml``: the tests that may differ, each for one of three reasons."""
+"""``excused.toml``: the tests that may differ, each for one of four reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import django
 MUST_RAISE = "asserts that the ORM must raise on the loop"
 OWN_LOOP = "starts its own event loop inside a running one"
 MOCKS_CONNECT = "mocks the driver's connect"
-REASONS = (MUST_RAISE, OWN_LOOP, MOCKS_CONNECT)
+REFUSES = "asserts that ATOMIC_REQUESTS refuses async views"
+REASONS = (MUST_RAISE, OWN_LOOP, MOCKS_CONNECT, REFUSES)
 
 _FILE = Path(__file__).with_name("excused.toml")
 

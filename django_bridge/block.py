@@ -1,19 +1,19 @@
-"""One ``atomic`` block on a scope's seat: Django's own ``Atomic``, entered and left for async code.
+"""One ``atomic`` block: Django's own ``Atomic``, entered and left for async code, and a session in it.
 
 Read in Django 5.2 and 6.1 (``db/transaction.py``: ``Atomic``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from asyncdb import Database, Session
 from asyncdb.config import IsolationLevel
@@ -22,11 +22,9 @@ from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.listening import unheard
 from asyncdb.transaction import Lent, lend, take_back
 
-from .connections import spare_wrappers
 from .errors import DurableNested
-from .scopes import Scope, enter, inherited, leave, usable
+from .ground import Ground, InScope
 from .shared import SharedTransaction
-from .wrappers.base import EAGER
 
 __all__ = ["Block"]
 
@@ -36,13 +34,9 @@ log = logging.getLogger("django_bridge.transaction")
 class Block(AbstractAsyncContextManager[Session]):
     """``async with`` over one block; see :func:`django_bridge.atomic`."""
 
-    _scope: Scope
-    _wrapper: Any
+    _ground: Ground
     _shared: SharedTransaction
     _lent: Lent
-    _made: Scope | None = None
-    """The scope that was opened for this block."""
-    _token: Any = None
     _outermost = False
     _brought_session = False
     """Whether the session was made by this block, and ends with it."""
@@ -51,68 +45,47 @@ class Block(AbstractAsyncContextManager[Session]):
         self,
         database: Database,
         alias: str,
+        find_ground: Callable[[], Awaitable[Ground]] | None = None,
         *,
         isolation: IsolationLevel | None,
         read_only: bool,
         savepoint: bool,
         durable: bool,
     ) -> None:
+        """``find_ground`` tells where it stands when it is entered; by default in the scope of the task."""
         database.require_isolation(isolation)
         self._database = database
         self._alias = alias
+        self._find_ground = find_ground
         self._options = TransactionOptions(isolation=isolation, read_only=read_only, eager=True)
         self._atomic: Any = transaction.Atomic(alias, savepoint, durable)
 
     # -- entering ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Session:
-        there = usable()
-        if there is None:
-            there = self._open_scope()
-        self._scope = there
+        ground = InScope(self._database, self._alias) if self._find_ground is None else await self._find_ground()
+        self._ground = ground
+        self._wrapper = ground.wrapper
         try:
-            self._wrapper = connections[self._alias]
-            await there.run(self._enter, (), {})
+            await ground.run(self._enter)
         except BaseException:
-            self._close_scope()
+            await ground.leave()
             raise
-        session = self._shared.session
-        self._lent = Lent(
-            self._database.engine, session, there.require_task, partial(Block, self._database, self._alias)
-        )
+        nest = partial(Block, self._database, self._alias, self._find_ground)
+        self._lent = Lent(self._database.engine, self._shared.session, ground.require_task, nest)
         lend(self._lent)
-        return session
-
-    def _open_scope(self) -> Scope:
-        made = self._made = Scope(asyncio.current_task(), asyncio.get_running_loop())
-        there = inherited()
-        if isinstance(there, Scope):
-            made.view_of = there
-        self._token = enter(made)
-        return made
-
-    def _close_scope(self) -> None:
-        made, self._made = self._made, None
-        if made is not None:
-            try:
-                made.close()
-                spare_wrappers(made)
-            finally:
-                leave(self._token)
+        return self._shared.session
 
     def _enter(self) -> None:
         wrapper, atomic = self._wrapper, self._atomic
         self._refuse_what_nested_blocks_cannot()
         self._outermost = not wrapper.in_atomic_block
-        wrapper.begins_with = self._options
-        try:
-            with self._told():
-                atomic.__enter__()
-        finally:
-            wrapper.begins_with = EAGER
+        with self._told():
+            self._ground.begin(atomic, self._options)
         if (shared := wrapper.shared) is None:
             try:
-                shared = SharedTransaction(wrapper, self._database)
+                shared = SharedTransaction(wrapper, self._ground.link(), self._ground.engine, self._ground.require_task)
+                self._ground.shares(shared)
             except BaseException as err:
                 atomic.__exit__(type(err), err, err.__traceback__)
                 raise
@@ -146,23 +119,22 @@ class Block(AbstractAsyncContextManager[Session]):
                     raise self._wrong_order()
                 return
             self._require_task()
-            self._scope.cut_short()
-            await self._scope.run(self._leave, (error,), {})
+            self._ground.cut_short()
+            await self._ground.run(self._leave, error)
             for hook, robust in self._wrapper.hooks_due():
                 await self._run_hook(hook, robust=robust)
         finally:
-            self._close_scope()
+            await self._ground.leave()
 
     def _require_task(self) -> None:
         """Where another task leaves the block, as of a generator that was collected unfinished, nobody else will."""
         try:
-            self._scope.require_task()
+            self._ground.require_task()
         except BaseException:
             if self._atomic in self._wrapper.atomic_blocks[1:]:
                 self._shared.failed("a nested block was left in another task")
             elif self._atomic in self._wrapper.atomic_blocks:
-                self._wrapper.abandon("its atomic() block was left in another task")
-                self._shared.close()
+                self._ground.abandon(self._shared)
             raise
 
     def _leave(self, given: BaseException | None) -> None:
@@ -209,7 +181,7 @@ class Block(AbstractAsyncContextManager[Session]):
     async def _run_hook(self, hook: Any, *, robust: bool) -> None:
         """Runs a hook without a connection: a sync one in a greenlet, so that it may ask for one."""
         try:
-            outcome = hook() if inspect.iscoroutinefunction(hook) else await self._scope.run(hook, (), {})
+            outcome = hook() if inspect.iscoroutinefunction(hook) else await self._ground.run(hook)
             if inspect.isawaitable(outcome):
                 await outcome
         except Exception:

@@ -14,6 +14,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning
+from django.core.exceptions import ImproperlyConfigured
 
 from ._foundation import SUPPORTED_DJANGO, foreign_asyncdb
 
@@ -167,14 +168,27 @@ def _about_memory(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage
 
 
 def _about_requests(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
-    if database.get("ATOMIC_REQUESTS"):
+    if database.get("ATOMIC_REQUESTS") and not _is_native(alias):
         yield _warning(
             "W003",
-            f"ATOMIC_REQUESTS of database {alias!r} has no effect on what async views do through "
-            "asyncdb, and Django refuses such a view outright.",
-            "Mark async views with django.db.transaction.non_atomic_requests and decorate them with "
-            "django_bridge.atomic.",
+            f"ATOMIC_REQUESTS of database {alias!r}, whose ORM stays in Django's threads: every async view of this "
+            "project is refused, unless it is marked.",
+            f"Mark async views with django.db.transaction.non_atomic_requests({alias!r}).",
         )
+
+
+def _is_native(alias: str) -> bool:
+    if foreign_asyncdb() is not None:
+        return False
+    from asyncdb.errors import ConfigurationError
+
+    from .connections import is_native
+    from .scopes import enabled
+
+    try:
+        return enabled() and is_native(alias)
+    except (ConfigurationError, ImproperlyConfigured):
+        return True  # E001 or E002 says what is wrong
 
 
 def check_servers(

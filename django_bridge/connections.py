@@ -22,7 +22,7 @@ from asyncdb.greenlets import in_greenlet
 
 from .conf import bridge_for, settings_of
 from .elsewhere import Elsewhere
-from .scopes import Scope, Seat, inherited, lending, on_the_loop, scope_of_this_thread
+from .scopes import Scope, Seat, inherited, lending, on_the_loop, scope_of_this_thread, visible
 from .wrappers.base import OnSeat, forget_facts, share_view
 from .wrappers.families import has_driver, wrapper_on
 
@@ -54,8 +54,9 @@ class Storage:
                 if alias not in there.elsewhere:
                     there.elsewhere[alias] = Elsewhere(alias)
                 return there.elsewhere[alias]
-        if (lent := lending.get()) and alias in lent:
-            return lent[alias]
+        seen = visible.get()
+        if seen is not None and alias in seen and (lending.get() or on_the_loop()):
+            return seen[alias]
         return getattr(self._djangos, alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:

@@ -18,7 +18,7 @@ from . import connections
 from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused
-from .joined.caller import caller_beneath, is_in_a_test, where_the_orm_is
+from .joined.caller import caller_beneath, is_in_a_test, is_of_an_async_view, where_the_orm_is
 from .joined.database import JoinedDatabase
 from .scopes import has_caller
 from .wrappers import mysqldb
@@ -69,19 +69,20 @@ class BridgedDatabase(Database):
         rule = bridge_for(alias).join
         if rule == "never" and not join:
             return self
-        caller = await caller_beneath(alias, self.config.pool_timeout)
+        caller = await caller_beneath(alias, self.config.pool_timeout) if has_caller() else None
         if caller is None and with_the_orm and self._django_can_connect:
             caller = await where_the_orm_is(alias, self.config.pool_timeout)
         if caller is None:
             return self
-        if caller.in_transaction and not (join or rule == "always" or is_in_a_test(caller.wrapper)):
+        asked = join or rule == "always" or is_in_a_test(caller.wrapper) or is_of_an_async_view(caller.wrapper)
+        if caller.in_transaction and not asked:
             raise JoinRefused(
                 f"sync code that waits for this task (async_to_sync) is in a transaction on {alias!r}, which a session "
                 "of its own would not see: join it (session(join=True), atomic(join=True), or "
                 f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
             )
         key = f"{alias} joined to {id(caller)}"
-        return registry.get(key, partial(JoinedDatabase, self.config, caller, self.engine))
+        return registry.get(key, partial(JoinedDatabase, self, caller))
 
     @property
     def _django_can_connect(self) -> bool:

@@ -77,6 +77,11 @@ _NAMED: Mapping[str, Sequence[str]] = {
         "create_generic_related_manager.GenericRelatedObjectManager._apply_rel_filters",
     ),
     "django.contrib.contenttypes.models": ("ContentTypeManager._add_to_cache",),
+    "django.core.handlers.base": (
+        "BaseHandler.make_view_atomic",
+        "BaseHandler._get_response",
+        "BaseHandler._get_response_async",
+    ),
     "django.db.backends.base.base": tuple(name.replace("Database", "BaseDatabase", 1) for name in _WRAPPER),
     "django.db.backends.mysql.base": (*_WRAPPER, "CursorWrapper.*"),
     "django.db.backends.postgresql.base": _WRAPPER,

@@ -20,6 +20,7 @@ from django.apps import apps
 
 from . import drift, lazy, scopes
 from ._foundation import SUPPORTED_DJANGO
+from .atomic_requests import async_views_too
 from .conf import process_mode
 from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step
 from .ownership import errand_to_its_end
@@ -88,6 +89,8 @@ def _hooks() -> Iterator[_Hook]:
                 yield _Hook(module, "sync_to_async", native)
     yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
     yield _Hook(SyncToAsync, "thread_handler", errand_to_its_end(SyncToAsync.thread_handler))
+    handler = importlib.import_module("django.core.handlers.base").BaseHandler
+    yield _Hook(handler, "make_view_atomic", async_views_too(handler.make_view_atomic))
     iterable = importlib.import_module("django.db.models.query").BaseIterable
     yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")

@@ -63,9 +63,17 @@ def outside_scope(view: V) -> V:
         @functools.wraps(view)
         def left_to_django(*args: Any, **kwargs: Any) -> Any:
             with hidden():
-                return view(*args, **kwargs)
+                response = view(*args, **kwargs)
+            # The dispatch() of a class with async handlers is sync, and gives what has not run yet.
+            return _awaited_outside(response) if inspect.iscoroutine(response) else response
 
+    left_to_django.outside_scope = True  # type: ignore[attr-defined]  # for the block of ATOMIC_REQUESTS around it
     return cast("V", left_to_django)
+
+
+async def _awaited_outside(response: Awaitable[Any]) -> Any:
+    with hidden():
+        return await response
 
 
 def _is_read_in_a_thread(response: Any) -> bool:

@@ -48,6 +48,7 @@ __all__ = [
     "scope",
     "scope_of_this_thread",
     "usable",
+    "visible",
 ]
 
 T = TypeVar("T")
@@ -67,8 +68,10 @@ inherited: Final = _current.get
 """``inherited()`` is the scope that this context carries, whoever owns it."""
 enter: Final = _current.set
 """``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
-lending: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("django_bridge_lending", default=None)
-"""The connections of a test, by alias, which the event loop on its thread uses as well."""
+visible: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("django_bridge_visible", default=None)
+"""Connections of Django's threads, by alias, that code on the loop sees: their hooks, whether they are in a block."""
+lending: Final[ContextVar[bool]] = ContextVar("django_bridge_lending", default=False)
+"""Whether they are a test's, which the event loop on its thread and that loop's threads use as well."""
 _enabled = False
 _on_the_pool = False
 _of_this_thread = threading.local()
@@ -476,7 +479,7 @@ def usable() -> Scope | None:
 
 def has_caller() -> bool:
     """Whether sync code waits beneath this task, or a test whose connections the loop uses."""
-    return (has_sync_caller() and not _on_the_pool) or bool(lending.get())
+    return (has_sync_caller() and not _on_the_pool) or lending.get()
 
 
 @contextmanager

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import ORMExecuteState, SessionTransaction
 
-from asyncdb import Database
 from asyncdb.drivers.physical import PhysicalConnection
 from asyncdb.drivers.statements import Kind, kind_of_text
 from asyncdb.errors import TransactionMisuse, TransactionPoisoned
@@ -116,14 +116,16 @@ class SharedTransaction:
     failure: str | None = None
     """What SQLAlchemy did wrong since the last savepoint, after which nothing more runs before going back to it."""
 
-    def __init__(self, wrapper: Any, database: Database) -> None:
+    def __init__(
+        self, wrapper: Any, link: PhysicalConnection, engine: AsyncEngine, require_task: Callable[[], None]
+    ) -> None:
         self.wrapper = wrapper
-        self._link: PhysicalConnection = wrapper.taken()
+        self._link = link
+        self._require_this_task = require_task
         self._lent = LentConnection(self._link)
         self._savepoints: list[_Savepoint] = []
         self._begun: dict[SessionTransaction, tuple[int, bool]] = {}
         """For each savepoint of the session's: how many hooks there were before, and whether all was well."""
-        engine = database.engine
         connection = Connection(engine.sync_engine, self._lent, _allow_revalidate=False)
         connection.begin()
         self.session = SharedSession(
@@ -151,7 +153,7 @@ class SharedTransaction:
     def _require_task(self) -> None:
         if self.wrapper.shared is not self:
             raise TransactionMisuse("the atomic() block of this session is over: open another block")
-        self.wrapper.seat.scope.require_task()
+        self._require_this_task()
 
     def failed(self, reason: str, error: BaseException | None = None) -> None:
         self.failure = reason

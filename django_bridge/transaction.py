@@ -100,6 +100,7 @@ def atomic(using: Callable[P, Awaitable[T]], /) -> Callable[P, Awaitable[T]]: ..
 def atomic(
     using: str | None = None,
     *,
+    model: type[Model] | None = None,
     isolation: IsolationLevel | None = None,
     read_only: bool = False,
     savepoint: bool = True,
@@ -109,6 +110,7 @@ def atomic(
 def atomic(
     using: str | Callable[..., Awaitable[Any]] | None = None,
     *,
+    model: type[Model] | None = None,
     isolation: IsolationLevel | None = None,
     read_only: bool = False,
     savepoint: bool = True,
@@ -125,14 +127,16 @@ def atomic(
         async def shelve(request, pk, *, db): ...
 
     Inside another ``atomic`` of the same task and alias it is a savepoint. A decorated function that has a
-    parameter named ``db`` gets the session. Beneath sync code that is in a transaction ``join`` makes it a savepoint of
-    that, as it always is in tests.
+    parameter named ``db`` gets the session. ``using`` names the alias; or ``model`` lets Django's database routers
+    choose it each time, as for a write: a block on another alias is a transaction of its own. Beneath sync code that is
+    in a transaction ``join`` makes it a savepoint of that, as it always is in tests.
 
     - **errors**: ``JoinRefused`` beneath such sync code without ``join``; ``TypeError`` where it decorates what is not
       ``async def``; in the block those of ``Database.atomic``, after which nothing is committed.
     """
     make = functools.partial(
         Atomic,
+        model=model,
         isolation=isolation,
         read_only=read_only,
         savepoint=savepoint,
@@ -149,13 +153,17 @@ class Atomic:
         self,
         using: str | None,
         *,
+        model: type[Model] | None,
         isolation: IsolationLevel | None,
         read_only: bool,
         savepoint: bool,
         durable: bool,
         join: bool,
     ) -> None:
+        if using is not None and model is not None:
+            _refuse_both()
         self._using = using
+        self._model = model
         self._join = join
         self._options: dict[str, Any] = {
             "isolation": isolation,
@@ -167,11 +175,12 @@ class Atomic:
 
     def _block(self) -> AbstractAsyncContextManager[Session]:
         """A block of Django's own where the ORM is: on the task's scope, or in Django's thread."""
-        found = database(self._using)
+        alias = alias_of(self._using, self._model, for_write=True) or DEFAULT_DB_ALIAS
+        found = database(alias)
         if enabled() and not left_to_django():
             outer = innermost(found.engine)
-            if (outer is None or isinstance(outer, Lent)) and is_native(self._using or DEFAULT_DB_ALIAS):
-                return Block(found, self._using or DEFAULT_DB_ALIAS, **self._options)
+            if (outer is None or isinstance(outer, Lent)) and is_native(alias):
+                return Block(found, alias, **self._options)
         return found.atomic_with_the_orm(**self._options, join=self._join)
 
     async def __aenter__(self) -> Session:

@@ -48,6 +48,17 @@ class Begun(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """The task that a transaction belongs to."""
+
+    task: asyncio.Task[Any] | None
+
+    def admits(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` may use the transaction."""
+        return task is self.task
+
+
+@dataclass(frozen=True, slots=True)
 class TransactionOptions:
     """What the next BEGIN says.
 
@@ -59,8 +70,8 @@ class TransactionOptions:
     eager: bool = False
     single: bool = False
     """Whether one statement is all there will be, so that one that reads is a transaction by itself."""
-    owner: asyncio.Task[Any] | None = None
-    """The one task that may run statements in it; None: SQLAlchemy's own rules."""
+    owner: Owner | None = None
+    """Who may run statements in it; None: SQLAlchemy's own rules."""
 
 
 DEFAULT_OPTIONS = TransactionOptions()
@@ -87,12 +98,12 @@ class Keeper(Protocol):
         """Called when that is done."""
 
 
-def check_owner(alias: str, owner: asyncio.Task[Any] | None) -> None:
-    """Raises ``TransactionOwnedByTask`` in any task but ``owner``."""
+def check_owner(alias: str, owner: Owner) -> None:
+    """Raises ``TransactionOwnedByTask`` in any task that ``owner`` does not admit."""
     task = asyncio.current_task()
-    if task is not owner:
+    if not owner.admits(task):
         raise TransactionOwnedByTask(
-            f"the transaction on {alias!r} belongs to {_name(owner)}, and {_name(task)} reached it: "
+            f"the transaction on {alias!r} belongs to {_name(owner.task)}, and {_name(task)} reached it: "
             "await one after the other in the owner's task (asyncio.gather makes tasks), or start the task outside",
         )
 

@@ -9,24 +9,27 @@ Read in asgiref 3.13 (``sync.py``: ``AsyncToSync.executors``, ``SyncToAsync.thre
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections
 
-from ..scopes import Scope, inherited, lending, usable
-from .places import ByDjango, InScope, InThread, Place
+from ..scopes import Scope, inherited, lending, usable, visible
+from .places import InScope, InThread, Place
 from .turns import Turns
 
 __all__ = [
     "Caller",
     "caller_beneath",
     "is_in_a_test",
+    "is_of_an_async_view",
     "lent_by_a_test",
     "lent_to_the_loop",
     "turn_of_this_task",
@@ -56,23 +59,23 @@ def is_in_a_test(wrapper: Any) -> bool:
     return any(getattr(block, "_from_testcase", False) for block in wrapper.atomic_blocks)
 
 
+def is_of_an_async_view(wrapper: Any) -> bool:
+    """Whether nobody but the async view itself is in the innermost block: it is that of ``ATOMIC_REQUESTS``."""
+    return bool(wrapper.atomic_blocks) and getattr(wrapper.atomic_blocks[-1], "of_async_view", False)
+
+
 async def caller_beneath(alias: str, patience: float) -> Caller | None:
-    """Whoever waits beneath this task in a transaction on ``alias``; None if nobody does."""
+    """The caller, where there is one and it is in a transaction on ``alias``."""
     there = inherited()
     if isinstance(there, Scope):
         return _in_scope(usable(), alias, patience)
-    executor = _executor()
-    if executor is None:
-        return None
-    found = await _caller_in(InThread(executor), _known_connection, alias, patience)
+    found = await _caller_in(InThread(_executor()), _known_connection, alias, patience)
     return found if found is not None and found.in_transaction else None
 
 
 async def where_the_orm_is(alias: str, patience: float) -> Caller:
     """The connection that the ORM uses for this task while it is not on the loop."""
-    executor = _executor()
-    place: Place = ByDjango() if executor is None else InThread(executor)
-    found = await _caller_in(place, connections.__getitem__, alias, patience)
+    found = await _caller_in(InThread(_executor()), connections.__getitem__, alias, patience)
     assert found is not None, "Django makes a connection for every alias"
     return found
 
@@ -101,19 +104,23 @@ def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None
 
 async def turn_of_this_task() -> None:
     """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
-    executor = _executor()
-    place = ByDjango() if executor is None else InThread(executor)
+    place = InThread(_executor())
     for caller in list(_callers.values()):
         if caller.place == place:
             await caller.turns.wait()
 
 
-def _executor() -> Executor | None:
-    current: Executor | None = getattr(AsyncToSync.executors, "current", None)
-    if current is None and lending.get():
-        context = SyncToAsync.thread_sensitive_context.get(None)
-        return SyncToAsync.context_to_thread_executor.get(context) if context is not None else None
-    return current
+def _executor() -> Executor:
+    """The thread to which ``sync_to_async`` would send a thread-sensitive function of this task."""
+    if (current := getattr(AsyncToSync.executors, "current", None)) is not None:
+        return cast("Executor", current)
+    if (context := SyncToAsync.thread_sensitive_context.get(None)) is not None:
+        threads = SyncToAsync.context_to_thread_executor
+        if context not in threads:
+            threads[context] = ThreadPoolExecutor(max_workers=1)
+        return threads[context]
+    of_loop: Executor | None = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
+    return of_loop or SyncToAsync.single_thread_executor
 
 
 def _known_connection(alias: str) -> Any:
@@ -126,16 +133,16 @@ def _known_connection(alias: str) -> Any:
 def lent_by_a_test() -> Iterator[None]:
     """Shows the connections of a test in this thread to what it calls by ``async_to_sync``; else does nothing."""
     lent = None
-    if lending.get() is None and inherited() is None:
+    if visible.get() is None and inherited() is None:
         lent = {wrapper.alias: wrapper for wrapper in connections.all(initialized_only=True) if is_in_a_test(wrapper)}
     if not lent:
         yield
         return
-    token = lending.set(lent)
+    token = visible.set(lent)
     try:
         yield
     finally:
-        lending.reset(token)
+        visible.reset(token)
 
 
 @contextlib.contextmanager
@@ -152,8 +159,12 @@ def lent_to_the_loop(aliases: Iterable[str]) -> Iterator[None]:
     }
     context = ThreadSensitiveContext()
     executor = SyncToAsync.context_to_thread_executor[context] = ThreadPoolExecutor(max_workers=1)
-    lending_token = lending.set(lent)
-    context_token = SyncToAsync.thread_sensitive_context.set(context)
+    settings: list[tuple[ContextVar[Any], Any]] = [
+        (visible, lent),
+        (lending, bool(lent)),
+        (SyncToAsync.thread_sensitive_context, context),
+    ]
+    tokens = [(variable, variable.set(value)) for variable, value in settings]
     connected = [signal for signal in (request_started, request_finished) if signal.disconnect(close_old_connections)]
     for wrapper in lent.values():
         wrapper.inc_thread_sharing()
@@ -164,9 +175,8 @@ def lent_to_the_loop(aliases: Iterable[str]) -> Iterator[None]:
             wrapper.dec_thread_sharing()
         for signal in connected:
             signal.connect(close_old_connections)
-        with contextlib.suppress(ValueError):  # pytest runs fixtures and their ends in contexts of their own
-            SyncToAsync.thread_sensitive_context.reset(context_token)
-        with contextlib.suppress(ValueError):
-            lending.reset(lending_token)
+        for variable, token in tokens:
+            with contextlib.suppress(ValueError):  # pytest may run fixtures and their ends in contexts of their own
+                variable.reset(token)
         SyncToAsync.context_to_thread_executor.pop(context, None)
         executor.shutdown()

@@ -68,14 +68,24 @@ class OnDjango(_Dialect):
 
     def do_savepoint(self, connection: Any, name: str) -> None:
         link: Link = physical(connection.connection)
+        if link.keeper is not None:
+            super().do_savepoint(connection, name)
+            return
         link.wrote_before[name] = link.wrote
         link.savepoint(name)
 
     def do_release_savepoint(self, connection: Any, name: str) -> None:
-        physical(connection.connection).release(name)
+        link: Link = physical(connection.connection)
+        if link.keeper is not None:
+            super().do_release_savepoint(connection, name)  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        else:
+            link.release(name)
 
     def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
         link: Link = physical(connection.connection)
+        if link.keeper is not None:
+            super().do_rollback_to_savepoint(connection, name)
+            return
         link.roll_back_to(name)
         link.wrote = link.wrote_before.get(name, link.wrote)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import ORMExecuteState
 
 from asyncdb.drivers.statements import Kind, kind_of_text
@@ -67,7 +68,8 @@ class Following:
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
         if self._link.speaking:
             return execute(sql, params, many, context)
-        self.flush()
+        with self._link.wrapper.wrap_database_errors:
+            self._before()
         kind, ended = _effect(sql if isinstance(sql, str) else "")
         if kind is Kind.WRITE:
             self.stale = True
@@ -75,6 +77,15 @@ class Following:
         if ended:
             self._sync.expire_all()  # which of its objects have lost their rows, they learn when they are read
         return done
+
+    def _before(self) -> None:
+        """Writes what the session has changed, inside the savepoint that it has set."""
+        try:
+            self.flush()
+            if self._sync.in_nested_transaction():
+                self._sync.connection()  # SQLAlchemy sends SAVEPOINT with the session's next statement
+        except DBAPIError as err:
+            raise (err.orig or err) from err
 
     @property
     def has_unflushed(self) -> bool:

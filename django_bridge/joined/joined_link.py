@@ -1,40 +1,46 @@
-"""The link of async code: it asks the caller's thread, and begins a block of Django's where SQLAlchemy wants one."""
+"""The links of async code: they ask the thread that owns the connection."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asyncdb.config import DatabaseConfig
-from asyncdb.drivers.physical import Begun, PhysicalConnection
+from asyncdb.drivers.physical import Begun, Owner, PhysicalConnection
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionPoisoned
 from asyncdb.greenlets import await_, in_greenlet
 from asyncdb.listening import unheard
 
+from ..ownership import acts_for
 from .link import Link
 from .places import Place
 from .turns import Turn, Turns
 
-__all__ = ["JoinedLink"]
+__all__ = ["BlockLink", "JoinedLink", "WaitingOwner"]
 
 T = TypeVar("T")
 
 
-class JoinedLink(Link):
-    """SQLAlchemy's connection for one session of a task."""
+class WaitingOwner(Owner):
+    """A task, and whoever acts for it while it waits for a thread."""
 
-    _turn: Turn | None = None
-    durable = False
-    """Whether the next block refuses to be nested, but in a test's own."""
+    __slots__ = ()
 
-    def __init__(self, wrapper: Any, config: DatabaseConfig, place: Place, turns: Turns) -> None:
+    def admits(self, task: asyncio.Task[Any] | None) -> bool:
+        return task is self.task or (self.task is not None and acts_for(self.task, task))
+
+
+class _Asking(Link):
+    """What asks from the loop."""
+
+    def __init__(self, wrapper: Any, config: DatabaseConfig, place: Place) -> None:
         super().__init__(wrapper, config)
         self._place = place
-        self._turns = turns
 
     def ask(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls ``function`` in the caller's thread; directly where a statement of Django's there made us flush."""
+        """Calls ``function`` in the caller's thread; directly where this is it, for a statement of Django's."""
         if not in_greenlet():
             return function(*args)
         try:
@@ -45,14 +51,32 @@ class JoinedLink(Link):
             self.doom = "cancelled amid a statement"
             raise
 
+
+class BlockLink(_Asking):
+    """SQLAlchemy's connection for the session of a block, whose transaction is the block's."""
+
     def before(self, kind: Kind) -> None:
-        if self._turn is not None and self._turn.lost:
-            self.poison = "the block around it was rolled back"
-        if not in_greenlet():  # a flush on behalf of a statement of Django's, in a block that has begun
-            self.require_usable()
-            return
+        if self.keeper is not None:
+            self.keeper.admit(kind)
+        self.require_usable()
+        if kind is Kind.BOUNDARY:
+            self.refuse_boundary()
+
+
+class JoinedLink(_Asking):
+    """SQLAlchemy's connection for one session of a task; its transaction is a block of Django's."""
+
+    _turn: Turn | None = None
+
+    def __init__(self, wrapper: Any, config: DatabaseConfig, place: Place, turns: Turns) -> None:
+        super().__init__(wrapper, config, place)
+        self._turns = turns
+
+    def before(self, kind: Kind) -> None:
         if self._turn is None:
             await_(self._turns.wait())
+        elif self._turn.lost:
+            self.poison = "the block around it was rolled back"
         PhysicalConnection.before(self, kind)
 
     def want_transaction(self) -> None:
@@ -64,7 +88,7 @@ class JoinedLink(Link):
     async def _begin_now(self) -> None:
         try:
             with unheard():  # on the pool it is a BEGIN
-                self._turn = await self._turns.begin(self, self.options, durable=self.durable)
+                self._turn = await self._turns.begin(self, self.options)
         except Exception:
             raise
         except BaseException:
@@ -86,8 +110,7 @@ class JoinedLink(Link):
                 await_(self._turns.end(turn, failed=sql != "COMMIT"))
 
     def savepoint(self, name: str) -> None:
-        turn: Turn = await_(self._turns.begin(self))
-        self._blocks[name] = turn
+        self._blocks[name] = await_(self._turns.begin(self))
 
     def release(self, name: str) -> None:
         await_(self._turns.end(self._blocks.pop(name), failed=False))

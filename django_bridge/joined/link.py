@@ -139,29 +139,37 @@ class Link(PhysicalConnection):
     def roll_back_to(self, name: str) -> None:
         self.ask(self.leave_block, self._blocks.pop(name), RolledBack())
 
-    def enter_block(self, options: TransactionOptions | None = None, *, durable: bool = False) -> Any:
-        """Enters a block of Django's. In the thread that owns the connection."""
+    def enter_block(self, options: TransactionOptions | None = None) -> Any:
+        """Enters a block of Django's. In the thread that owns the connection, as all that follows."""
+        block: Any = transaction.Atomic(self.wrapper.alias, savepoint=True, durable=False)
+        self.enter(block, options)
+        return block
+
+    def enter(self, block: Any, options: TransactionOptions | None = None) -> None:
+        """Enters a block of Django's that is there already; the outermost begins with ``options``."""
         chosen = options is not None and (options.isolation is not None or options.read_only)
         if chosen and self.wrapper.in_atomic_block:
             raise TransactionMisuse(
                 f"isolation and read_only on {self.config.alias!r} were chosen where the caller's transaction began, "
                 "which this block joins: leave them out, or test it in a TransactionTestCase, which joins nothing",
             )
-        block: Any = transaction.Atomic(self.wrapper.alias, savepoint=True, durable=durable)
         with self._own_words():
             if options is None or not chosen:
                 block.__enter__()
             else:
                 BEGUN_WITH[self.wrapper.vendor](self, block, options)
-        return block
 
     def leave_block(self, block: Any, error: BaseException | None) -> None:
-        """Leaves a block of Django's, with an error to roll back. In the thread that owns the connection."""
+        """Leaves a block of Django's, with an error to roll back."""
         with self._own_words():
             block.__exit__(None if error is None else type(error), error, None)
-            if self.query_only and not self.wrapper.in_atomic_block:
-                self.query_only = False
-                self.say("PRAGMA query_only = OFF")
+        self.allow_writing()
+
+    def allow_writing(self) -> None:
+        """Ends what ``read_only`` began on SQLite."""
+        if self.query_only and not self.wrapper.in_atomic_block:
+            self.query_only = False
+            self.say("PRAGMA query_only = OFF")
 
     def say(self, statement: str) -> None:
         """Sends a statement about the transaction."""

@@ -10,16 +10,14 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from asgiref.sync import sync_to_async
-
 from ..scopes import Scope
 
-__all__ = ["ByDjango", "InScope", "InThread", "Place"]
+__all__ = ["InScope", "InThread", "Place"]
 
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.joined")
-_pending: set[asyncio.Task[Any]] = set()
-"""What is to be done soon: the loop itself keeps no task alive."""
+_UNTIL_DONE = 5.0
+"""Seconds that a cancelled task waits for what its thread has begun, so that nothing of it happens later."""
 
 
 class Place(Protocol):
@@ -28,7 +26,7 @@ class Place(Protocol):
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` there.
 
-        - **cancel**: a call that has not begun is dropped; one that has goes on, and what follows stands behind it.
+        - **cancel**: a call that has not begun is dropped; one that has is waited for, at most 5 s.
         """
 
     def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
@@ -37,12 +35,19 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class InThread:
-    """The thread of a caller that waits in ``async_to_sync``, or of a test's loop."""
+    """A thread that Django works in for this task: its caller's, its request's, or that of all tasks."""
 
     executor: Executor
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.wrap_future(self.executor.submit(copy_context().run, function, *args))
+        future = self.executor.submit(copy_context().run, function, *args)
+        done = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait([done], timeout=_UNTIL_DONE)
+            raise
 
     def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
         def done(future: Future[Any]) -> None:
@@ -53,34 +58,7 @@ class InThread:
         try:
             self.executor.submit(copy_context().run, function, *args).add_done_callback(done)
         except RuntimeError:
-            log.warning("a joined block was left open: its caller has gone on")
-
-
-@dataclass(frozen=True)
-class ByDjango:
-    """The thread to which Django sends the ORM's calls of this task, while the ORM is not on the loop."""
-
-    async def call(self, function: Callable[..., T], *args: Any) -> T:
-        return await sync_to_async(function, thread_sensitive=True)(*args)
-
-    def soon(self, function: Callable[..., Any], *args: Any, then: Callable[[], None]) -> None:
-        async def call() -> None:
-            try:
-                await self.call(function, *args)
-            except Exception as err:
-                log.warning("a block could not be rolled back (%s)", type(err).__name__)
-            finally:
-                then()
-
-        work = call()
-        try:
-            pending = asyncio.get_running_loop().create_task(work)
-        except RuntimeError:
-            work.close()
-            log.warning("a block was left open: no loop runs any more")
-            return
-        _pending.add(pending)
-        pending.add_done_callback(_pending.discard)
+            log.warning("a joined block was left open: its thread has ended")
 
 
 @dataclass(frozen=True)

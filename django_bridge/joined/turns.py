@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from asyncdb.drivers.physical import TransactionOptions
+from asyncdb.drivers.physical import Owner, TransactionOptions, check_owner
 from asyncdb.errors import TransactionMisuse
 
 from .link import Link, RolledBack
@@ -41,9 +42,13 @@ class Turn:
     """Whether it was rolled back along with one below it."""
     over = False
     block: Any = None
+    begins: Any = None
+    """The block of Django's that somebody else enters and leaves."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, owner: Owner | None = None) -> None:
         self.link = link
+        self.owner = owner
+        """The one task that may use it, where that is so."""
 
 
 class Turns:
@@ -57,13 +62,19 @@ class Turns:
         self._stack: list[Turn] = []
         self._waiting: set[asyncio.Future[None]] = set()
 
-    async def wait(self) -> None:
-        """Waits until the innermost block is this task's, or there is none.
+    async def wait(self, *, as_owner: bool = False) -> None:
+        """Waits until the innermost block is this task's or that of one it descends from, or there is none.
 
-        - **errors**: ``TransactionMisuse`` after as long as a checkout may wait (``pool_timeout``).
+        - **errors**: ``TransactionMisuse`` after as long as a checkout may wait (``pool_timeout``); ``as_owner``
+          ``TransactionOwnedByTask`` in a block of a task that this one descends from.
         """
         until = time.monotonic() + self._patience
-        while self._stack and self._stack[-1] not in _mine.get():
+        while self._stack:
+            innermost = self._stack[-1]
+            if any(turn.link is innermost.link for turn in _mine.get()):
+                if as_owner and innermost.owner is not None:
+                    check_owner(self._alias, innermost.owner)
+                return
             woken = asyncio.get_running_loop().create_future()
             self._waiting.add(woken)
             try:
@@ -77,18 +88,39 @@ class Turns:
             finally:
                 self._waiting.discard(woken)
 
+    async def take(self, link: Link, owner: Owner) -> Turn:
+        """Takes the turn for a block that somebody else enters and leaves."""
+        await self.wait(as_owner=True)
+        turn = Turn(link, owner)
+        self._push(turn)
+        _mine.set((*(other for other in _mine.get() if not other.over), turn))
+        return turn
+
+    async def give_back(self, turn: Turn, tidy: Callable[[], None]) -> None:
+        """Ends such a turn; what is left above it went with its block. ``tidy`` is called where the connection is."""
+
+        def done() -> None:
+            tidy()
+            self._leave(turn, False)  # noqa: FBT003
+
+        try:
+            await self._place.call(done)
+        finally:
+            self._forget(turn)
+            self._wake()
+
     def has_begun(self, wrapper: Any) -> bool:
         """Whether the outermost block of Django's connection is one of these."""
         blocks = wrapper.atomic_blocks
-        return bool(blocks) and any(turn.block is blocks[0] for turn in self._stack)
+        return bool(blocks) and any(turn.begins is blocks[0] or turn.block is blocks[0] for turn in self._stack)
 
-    async def begin(self, link: Link, options: TransactionOptions | None = None, *, durable: bool = False) -> Turn:
+    async def begin(self, link: Link, options: TransactionOptions | None = None) -> Turn:
         """Opens a block of Django's when it is this task's turn."""
         await self.wait()
         turn = Turn(link)
         self._push(turn)
         try:
-            await self._place.call(self._enter, turn, options, durable)
+            await self._place.call(self._enter, turn, options)
         except BaseException:
             self.abandon(turn)
             raise
@@ -108,14 +140,14 @@ class Turns:
 
     # -- where the connection is ---------------------------------------------------------------------------------
 
-    def _enter(self, turn: Turn, options: TransactionOptions | None, durable: bool) -> None:  # noqa: FBT001
+    def _enter(self, turn: Turn, options: TransactionOptions | None) -> None:
         if turn in self._stack:
-            turn.block = turn.link.enter_block(options, durable=durable)
+            turn.block = turn.link.enter_block(options)
 
     def _leave(self, turn: Turn, failed: bool) -> None:  # noqa: FBT001
         if turn not in self._stack:
             return
-        if not failed and self._stack[-1] is not turn:
+        if not failed and turn.block is not None and self._stack[-1] is not turn:
             turn.ended = True
             return
         while self._stack[-1] is not turn:
@@ -128,7 +160,7 @@ class Turns:
     def _leave_innermost(self, *, failed: bool) -> None:
         turn = self._stack[-1]
         self._forget(turn)
-        if turn.block is not None:
+        if turn.block is not None and turn.block in turn.link.wrapper.atomic_blocks:
             turn.link.leave_block(turn.block, RolledBack() if failed else None)
 
     def _push(self, turn: Turn) -> None:

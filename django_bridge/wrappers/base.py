@@ -10,39 +10,32 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
-import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
-from asgiref.sync import async_to_sync
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
-from django.db.utils import DatabaseError, OperationalError
+from django.db.utils import OperationalError
 from django.utils.functional import cached_property
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from asyncdb.drivers.physical import Begun, TransactionOptions
 from asyncdb.drivers.residue import residue
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import in_greenlet
 from asyncdb.listening import tell, unheard
 
 from ..errors import ScopeClosed
 from ..scopes import Scope, Seat, on_the_loop
+from .shares import Shares
 
-if TYPE_CHECKING:
-    _Wrapper = BaseDatabaseWrapper
-else:
-    _Wrapper = object
-
+T = TypeVar("T")
 EAGER = TransactionOptions(eager=True)
 _PLAIN = (str, int, float, bool, type(None), tuple, frozenset, set, dict, list)
 _facts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -51,17 +44,6 @@ _facts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 class _Arrival:
     """Keeps the connection for a thread from when it is taken to when the cursor is made."""
-
-
-class Shared(Protocol):
-    """What takes part in the wrapper's transaction; see ``shared.SharedTransaction``."""
-
-    def before(self, statement: str) -> None: ...
-    def knows(self, sid: str) -> bool: ...
-    def set_savepoint(self, sid: str) -> None: ...
-    def release(self, sid: str) -> None: ...
-    def roll_back_to(self, sid: str) -> None: ...
-    def unseated(self) -> None: ...
 
 
 class _EnsureConnection:
@@ -88,7 +70,7 @@ def _nothing() -> None:
     """Nothing to do."""
 
 
-class OnSeat(_Wrapper):
+class OnSeat(Shares):
     """Mixin of the project's own wrapper: its connection is the one on the seat."""
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
@@ -101,13 +83,8 @@ class OnSeat(_Wrapper):
     _arrival: _Arrival | None = None
     _manual = False
     """Whether the user switched autocommit off, so that a transaction follows upon another."""
-    shared: Shared | None = None
-    """A session that takes part in this transaction."""
     begins_with = EAGER
     """What the next BEGIN says."""
-    hooks_wait = False
-    """Whether the hooks of a commit wait for :meth:`hooks_due`."""
-    _due: Sequence[Any] = ()
 
     def take_seat(self, seat: Seat) -> None:
         """Becomes the wrapper of ``seat``."""
@@ -336,55 +313,11 @@ class OnSeat(_Wrapper):
         self.autocommit, self._manual = True, False
         seat.give_back()
 
-    def _savepoint(self, sid: str) -> None:
-        if self.shared is None:
-            super()._savepoint(sid)  # type: ignore[misc]  # django-stubs has it not
-        else:
-            self._by_session(self.shared.set_savepoint, sid, self.ops.savepoint_create_sql(sid))
+    def in_place(self, function: Callable[..., T], *args: Any) -> T:
+        return self.seat.call(function, *args)
 
-    def _savepoint_rollback(self, sid: str) -> None:
-        if self.shared is None or not self.shared.knows(sid):
-            super()._savepoint_rollback(sid)  # type: ignore[misc]  # as above
-        else:
-            self._by_session(self.shared.roll_back_to, sid, self.ops.savepoint_rollback_sql(sid))
-
-    def _savepoint_commit(self, sid: str) -> None:
-        if self.shared is None or not self.shared.knows(sid):
-            super()._savepoint_commit(sid)  # type: ignore[misc]  # as above
-            return
-        try:
-            self._by_session(self.shared.release, sid, self.ops.savepoint_commit_sql(sid))
-        except DatabaseError:
-            raise
-        except Exception:
-            self.savepoint_rollback(sid)  # Django does so after errors of the database alone
-            raise
-
-    def _by_session(self, function: Callable[[str], None], sid: str, sql: str) -> None:
-        """Has the session do something about a savepoint, which raises as Django does."""
-        with debug_transaction(self, sql), self.wrap_database_errors:
-            try:
-                self.seat.call(function, sid)
-            except DBAPIError as err:
-                raise (err.orig or err) from err
-            except SQLAlchemyError as err:
-                raise TransactionManagementError(str(err)) from err
-
-    # -- hooks ---------------------------------------------------------------------------------------------------
-
-    def run_and_clear_commit_hooks(self) -> None:
-        """As Django's; a hook that is ``async def`` is awaited."""
-        if self.hooks_wait:
-            self._due, self.run_on_commit = self.run_on_commit, []
-            return
-        waiting: list[Any] = self.run_on_commit
-        cast("Any", self).run_on_commit = [(sids, awaited(hook), robust) for sids, hook, robust in waiting]
-        super().run_and_clear_commit_hooks()
-
-    def hooks_due(self) -> list[tuple[Callable[[], Any], bool]]:
-        """The hooks that waited, once."""
-        due, self._due = self._due, ()
-        return [(hook, robust) for _, hook, robust in due]
+    def logged_as(self, sql: str) -> AbstractContextManager[None]:
+        return debug_transaction(self, sql)
 
     # -- statements ----------------------------------------------------------------------------------------------
 
@@ -458,25 +391,6 @@ def _refuse_reading(alias: str) -> NoReturn:
         f"this statement reads what an earlier one left on its connection, and {alias!r} gives each its own outside "
         "of a transaction: run both inside transaction.atomic(), or on one open cursor",
     )
-
-
-def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
-    """A hook as Django calls it; what it has to wait for is awaited."""
-
-    @functools.wraps(hook, updated=())
-    def called() -> None:
-        outcome = hook()
-        if inspect.isawaitable(outcome):
-            if in_greenlet():
-                await_(outcome)
-            else:
-                async_to_sync(_wait_for)(outcome)
-
-    return called
-
-
-async def _wait_for(outcome: Awaitable[Any]) -> None:
-    await outcome
 
 
 # -- classes, and what their wrappers have learned of the server -----------------------------------------------------

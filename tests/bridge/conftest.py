@@ -9,6 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import django
@@ -25,6 +26,7 @@ from django.test import override_settings  # noqa: E402
 from sqlalchemy import make_url  # noqa: E402
 
 from asyncdb import registry  # noqa: E402
+from asyncdb.testing import DatabaseServer  # noqa: E402
 from django_bridge import database, run_django  # noqa: E402
 from django_bridge.conf import process_mode  # noqa: E402
 
@@ -195,3 +197,45 @@ async def tx(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
         await create_table()
         yield bridged
         assert database().stats().checked_out == 0
+
+
+# Two databases of one server
+
+
+@pytest.fixture
+def second_name(server: DatabaseServer | None, database_name: str, tmp_path: Path) -> Iterator[str]:
+    """A second fresh database beside the test's own."""
+    if server is None:
+        yield str(tmp_path / "second.sqlite3")
+        return
+    name = f"{database_name}_second"
+    server.create_database(name)
+    try:
+        yield name
+    finally:
+        server.drop_database(name)
+
+
+@pytest.fixture
+async def two(
+    second_name: str, bridged: Any, project: Project, monkeypatch: pytest.MonkeyPatch, django_db_blocker: Any
+) -> AsyncIterator[Callable[..., None]]:
+    """``two(other={"ATOMIC_REQUESTS": True}, ASYNC_DB=…)``: ``default`` and ``other``, two databases of one server.
+
+    Both have the table of ``tests.bridge.shared``, and nobody holds a connection to either afterwards.
+    """
+    from tests.bridge.shared import create_table
+
+    first = dict(settings.DATABASES["default"])
+
+    def use(*, default: dict[str, Any] | None = None, other: dict[str, Any] | None = None, **more: Any) -> None:
+        second = {**first, "NAME": second_name}
+        project(DATABASES={"default": {**first, **(default or {})}, "other": {**second, **(other or {})}}, **more)
+        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
+
+    use()
+    with django_db_blocker.unblock():
+        for alias in ("default", "other"):
+            await create_table(alias)
+        yield use
+        assert [database(alias).stats().checked_out for alias in ("default", "other")] == [0, 0]

@@ -29,8 +29,8 @@ class Kind(Base):
     model: Mapped[str] = mapped_column(String(100))
 
 
-async def create_table() -> None:
-    async with database().engine.begin() as making:
+async def create_table(using: str | None = None) -> None:
+    async with database(using).engine.begin() as making:
         await making.run_sync(Base.metadata.create_all)
 
 
@@ -38,9 +38,9 @@ async def clear() -> None:
     await database().execute(delete(Kind))
 
 
-async def outside() -> list[str]:
+async def outside(using: str | None = None) -> list[str]:
     """What a third connection sees."""
-    async with database().session() as db:
+    async with database(using).session() as db:
         return list(await db.scalars(select(Kind.model).order_by(Kind.model)))
 
 

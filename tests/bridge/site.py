@@ -51,8 +51,8 @@ class AsyncOnly:
         return await around["async"](self.get_response, request)
 
 
-async def get(where: str) -> tuple[int, bytes]:
-    """One request through Django's real handler: status and body."""
+async def asked(where: str) -> ApplicationCommunicator:
+    """A request that Django's real handler has got whole."""
     asking = ApplicationCommunicator(
         ASGIHandler(),
         {
@@ -67,6 +67,12 @@ async def get(where: str) -> tuple[int, bytes]:
         },
     )
     await asking.send_input({"type": "http.request", "body": b"", "more_body": False})
+    return asking
+
+
+async def get(where: str) -> tuple[int, bytes]:
+    """One request through Django's real handler: status and body."""
+    asking = await asked(where)
     start = await asking.receive_output(20)
     body = b""
     while True:

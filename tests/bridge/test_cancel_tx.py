@@ -13,7 +13,7 @@ from sqlalchemy import update
 from django_bridge import atomic, database, run_django, scope
 from tests.bridge.shared import Kind, clear, create, object_writes, orm_writes, outside, session_writes
 
-pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+pytestmark: list[pytest.MarkDecorator] = []
 
 
 class CancelledAt:

@@ -35,7 +35,7 @@ from tests.bridge.shared import (
     sync_code_reads,
 )
 
-pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+pytestmark: list[pytest.MarkDecorator] = []
 
 
 def in_pairs(test: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., Awaitable[None]]:

@@ -32,7 +32,7 @@ from tests.bridge.shared import (
     thread_writes,
 )
 
-pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+pytestmark: list[pytest.MarkDecorator] = []
 
 
 PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "50"))

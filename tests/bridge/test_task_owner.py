@@ -14,11 +14,14 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import IntegrityError, OperationalError, close_old_connections, connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views import View
 from sqlalchemy import text
 
 from asyncdb.errors import PoolExhaustedByTask
 from django_bridge import atomic, database, outside_scope, run_django, scope, session
 from django_bridge.errors import ScopeError, ScopeOwnedByTask
+from django_bridge.scopes import left_to_django
 
 from .site import PREFIX, SCOPED, around, get, site
 
@@ -505,6 +508,23 @@ async def test_a_view_outside_the_scope_has_djangos_own_connection(shop: Any, ro
     assert await get("/other") == (200, b"ok")
     assert len(seen) == 2
     assert pooled not in seen
+
+
+@pytest.mark.native_only("with threads, every view is outside")
+async def test_an_async_class_based_view_is_left_to_django_where_its_dispatch_is(
+    shop: Any, rows: Any, asgi: Any
+) -> None:
+    seen: list[bool] = []
+
+    @method_decorator(outside_scope, name="dispatch")
+    class Left(View):
+        async def get(self, request: HttpRequest) -> HttpResponse:
+            seen.append(left_to_django())
+            return HttpResponse("ok")
+
+    asgi([SCOPED], view=Left.as_view())
+    assert await get("/view") == (200, b"ok")
+    assert seen == [True]
 
 
 async def test_atomic_requests_roll_back_in_a_sync_view(shop: Any, rows: Any, asgi: Any) -> None:

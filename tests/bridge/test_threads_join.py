@@ -15,7 +15,7 @@ from asyncdb import AsyncDBError
 from django_bridge import atomic, database, scope
 from tests.bridge.shared import create_without_savepoint, models, object_writes, orm_reads, outside, session_writes
 
-pytestmark = pytest.mark.native_only("in threads the session and the ORM have transactions of their own")
+pytestmark: list[pytest.MarkDecorator] = []
 
 
 async def test_a_service_in_a_thread_is_rolled_back_with_the_block(tx: Any) -> None:

@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from conformance.evidence import why_not
-from conformance.excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP, WrongExcuse, excuses, without_a_test
+from conformance.excuses import MOCKS_CONNECT, MUST_RAISE, OWN_LOOP, REFUSES, WrongExcuse, excuses, without_a_test
 
 SOURCE = '''
 import asyncio
@@ -29,6 +29,11 @@ class Tests(Base):
     def test_raises(self):
         with self.assertRaisesMessage(SynchronousOnlyOperation, "no"):
             list(Book.objects.all())
+
+    async def test_refuses(self):
+        msg = "You cannot use ATOMIC_REQUESTS with async views."
+        with self.assertRaisesMessage(RuntimeError, msg):
+            await self.async_client.get("/async_regular/")
 
     def test_mentions(self):
         """SynchronousOnlyOperation, asyncio.run(), mock.patch("connect")"""
@@ -71,6 +76,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("test_patches", OWN_LOOP),
         ("test_patches", MOCKS_CONNECT),
         ("test_is_patched", MOCKS_CONNECT),
+        ("test_refuses", REFUSES),
     ],
 )
 def test_a_reason_is_found_in_the_test_and_in_what_it_calls(suite: Path, method: str, reason: str) -> None:
@@ -86,6 +92,7 @@ def test_a_reason_is_found_in_the_test_and_in_what_it_calls(suite: Path, method:
         ("test_raises", OWN_LOOP),
         ("test_runs", MOCKS_CONNECT),
         ("test_patches_another", MOCKS_CONNECT),
+        ("test_raises", REFUSES),
     ],
 )
 def test_a_reason_that_the_source_does_not_show_is_refused(suite: Path, method: str, reason: str) -> None:
