@@ -14,6 +14,7 @@ from django.db.models import Model
 
 from asyncdb import Session
 from asyncdb.config import IsolationLevel
+from asyncdb.errors import TransactionMisuse
 from asyncdb.transaction import Lent, innermost
 
 from .block import Block
@@ -170,7 +171,12 @@ class Atomic:
         found = database(self._using)
         if enabled() and not left_to_django():
             outer = innermost(found.engine)
-            if (outer is None or isinstance(outer, Lent)) and is_native(self._using or DEFAULT_DB_ALIAS):
+            if is_native(self._using or DEFAULT_DB_ALIAS):
+                if outer is not None and not isinstance(outer, Lent):
+                    raise TransactionMisuse(
+                        f"the ORM is no part of the transaction that database().atomic() began on "
+                        f"{self._using or DEFAULT_DB_ALIAS!r}: let django_bridge.atomic() begin it"
+                    )
                 return Block(found, self._using or DEFAULT_DB_ALIAS, **self._options)
         return found.atomic_with_the_orm(**self._options, join=self._join)
 
