@@ -98,7 +98,7 @@ class Block(AbstractAsyncContextManager[Session]):
 
     def _refuse_what_nested_blocks_cannot(self) -> None:
         wrapper, options = self._wrapper, self._options
-        if not wrapper.in_atomic_block and wrapper.autocommit:
+        if not wrapper.in_atomic_block and wrapper.get_autocommit():
             return
         if self._atomic.durable and wrapper.atomic_blocks and not wrapper.atomic_blocks[-1]._from_testcase:
             raise DurableNested(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic block")
@@ -144,7 +144,7 @@ class Block(AbstractAsyncContextManager[Session]):
             if error is None:
                 error = self._reason_against()
             if wrapper.atomic_blocks[-1] is not self._atomic:
-                error = self._wrong_order()
+                error = given or self._wrong_order()  # a thread of a cancelled owner leaves its own blocks open
                 while wrapper.atomic_blocks[-1] is not self._atomic:
                     wrapper.atomic_blocks[-1].__exit__(type(error), error, None)
             wrapper.hooks_wait = self._brought_session
@@ -166,7 +166,14 @@ class Block(AbstractAsyncContextManager[Session]):
         shared, wrapper = self._shared, self._wrapper
         if (lost := shared.lost) is not None:
             return TransactionPoisoned(f"the transaction on {self._alias!r} was rolled back: {lost}")
-        if self._brought_session and not wrapper.needs_rollback:
+        if wrapper.closed_in_transaction:
+            return TransactionPoisoned(f"the transaction on {self._alias!r} was rolled back: its connection was closed")
+        if not wrapper.needs_rollback:
+            if wrapper.failed_on_server:
+                return TransactionPoisoned(
+                    f"the transaction on {self._alias!r} was rolled back: a statement in it failed, after which the "
+                    "server commits nothing (an atomic() block around what may fail keeps the rest)"
+                )
             try:
                 shared.flush()
             except BaseException as err:  # given to Django's Atomic, which knows errors of its own alone

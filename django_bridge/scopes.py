@@ -235,6 +235,8 @@ class Scope:
         self.elsewhere: dict[str, Any] = {}
         """What stands on the loop for the aliases that stay in threads."""
         self.guests: set[Scope] = set()
+        self._errands: list[Errand] = []
+        """Whose threads may use it, until the owner goes on."""
 
     def __repr__(self) -> str:
         return f"<Scope of {task_name(self.owner)}{' closed' if self.closed else ''}>"
@@ -283,6 +285,8 @@ class Scope:
         - **cancel**: a connection cancelled amid a statement is closed, the others go back.
         """
         before, self._acting = self._acting, asyncio.current_task()
+        if self._errands and self._acting is self.owner:
+            self._errands.clear()  # who acts waits for no thread
         self._depth += 1
         try:
             return await spawned(function, args, kwargs)
@@ -293,6 +297,15 @@ class Scope:
                 for seat in self.seats.values():
                     if seat.link is not None:
                         seat.give_back() if self.closed else seat.settle()
+
+    def take_on(self, errand: Errand) -> None:
+        """Lets the thread of ``errand`` use it without asking again, until the owner goes on."""
+        if not self.serves(errand):
+            self._errands.append(errand)
+
+    def serves(self, errand: Errand) -> bool:
+        """Whether the owner still waits for the thread of ``errand``, which may not even look at the wrappers else."""
+        return any(one is errand for one in self._errands)
 
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in a greenlet on the loop for a thread that the owner waits for; blocks the thread."""
@@ -521,11 +534,11 @@ def scope_of_this_thread() -> Scope | None:
     if errand is None:
         return None
     known: tuple[Scope, Errand, Scope] | None = getattr(_of_this_thread, "known", None)
-    if known is not None and known[0] is there and known[1] is errand:
+    if known is not None and known[0] is there and known[1] is errand and known[2].serves(errand):
         return known[2]
     if there.loop.is_closed():
         return None
-    found = _from_thread(there.loop, _scope_for(there, errand))
+    found = _from_thread(there.loop, _taken_on(there, errand))
     _of_this_thread.known = (there, errand, found)
     return found
 
@@ -541,6 +554,12 @@ def _from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) 
                 return future.result()  # it came in this moment, or the time-out is the statement's own
             if loop.is_closed():
                 raise ScopeClosed("the event loop of this thread's scope was closed") from None
+
+
+async def _taken_on(there: Scope, errand: Errand) -> Scope:
+    found = await _scope_for(there, errand)
+    found.take_on(errand)
+    return found
 
 
 async def _scope_for(there: Scope, errand: Errand) -> Scope:

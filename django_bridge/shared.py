@@ -52,9 +52,8 @@ class _SharedSync(SyncSession):
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         shared: SharedTransaction = self.info[_SHARED]
         shared.admit(Kind.READ)
-        if shared.stale:
-            if self.autoflush:
-                shared.flush()
+        if shared.stale and (self.autoflush or not shared.has_unflushed):
+            shared.flush()
             options["populate_existing"] = True
         return super().get(entity, ident, **options)
 
@@ -64,7 +63,8 @@ def _admit_and_refresh(state: ORMExecuteState) -> None:
     shared: SharedTransaction = state.session.info[_SHARED]
     shared.admit(Kind.READ)
     refreshes = shared.stale and state.is_select and state.is_orm_statement and not state.is_column_load
-    if refreshes and (state.session.autoflush or not shared.has_unflushed):
+    flushes = state.session.autoflush and state.execution_options.get("autoflush", True)
+    if refreshes and (flushes or not shared.has_unflushed):  # else what was changed would be overwritten
         state.update_execution_options(populate_existing=True)
 
 
@@ -281,6 +281,10 @@ class SharedTransaction:
             self.sync.close()
         except SQLAlchemyError as err:  # another task is amid a statement of its
             log.warning("%r: a session could not be closed (%s)", self.wrapper.alias, type(err).__name__)
+        self._savepoints.clear()
+        self._begun.clear()
+        self.sync = None  # else each block would leave a cycle to the collector
+        del self.session
 
 
 @functools.lru_cache(maxsize=1024)

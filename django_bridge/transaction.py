@@ -14,6 +14,7 @@ from django.db.models import Model
 
 from asyncdb import Session
 from asyncdb.config import IsolationLevel
+from asyncdb.errors import TransactionMisuse
 from asyncdb.transaction import Lent, innermost
 
 from .block import Block
@@ -179,7 +180,12 @@ class Atomic:
         found = database(alias)
         if enabled() and not left_to_django():
             outer = innermost(found.engine)
-            if (outer is None or isinstance(outer, Lent)) and is_native(alias):
+            if is_native(alias):
+                if outer is not None and not isinstance(outer, Lent):
+                    raise TransactionMisuse(
+                        f"the ORM is no part of the transaction that database().atomic() began on {alias!r}: let "
+                        "django_bridge.atomic() begin it"
+                    )
                 return Block(found, alias, **self._options)
         return found.atomic_with_the_orm(**self._options, join=self._join)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -27,13 +28,13 @@ from django.utils.functional import cached_property
 from asyncdb.drivers.physical import Begun, TransactionOptions
 from asyncdb.drivers.residue import residue
 from asyncdb.drivers.statements import Kind
-from asyncdb.errors import ConnectFailed, PoolError, TransactionPoisoned
+from asyncdb.errors import ConnectFailed, PoolError, TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 from asyncdb.listening import tell, unheard
 
 from ..errors import ScopeClosed
 from ..scopes import Scope, Seat, on_the_loop
-from .shares import Shares
+from .shares import Shares, awaited
 
 T = TypeVar("T")
 EAGER = TransactionOptions(eager=True)
@@ -183,7 +184,14 @@ class OnSeat(Shares):
             yield cursor
 
     def get_autocommit(self) -> bool:
+        if self.closed_in_transaction and not self.in_atomic_block:
+            self._begin_anew()  # Django connects here, with which it begins anew
         return self.autocommit
+
+    @property
+    def failed_on_server(self) -> bool:
+        """Whether the server will commit nothing of this transaction, because a statement of it failed."""
+        return False
 
     def close_if_health_check_failed(self) -> None:
         """The pool has looked when the connection was taken; Django looks again after a request, if it is to."""
@@ -318,6 +326,25 @@ class OnSeat(Shares):
 
     def logged_as(self, sql: str) -> AbstractContextManager[None]:
         return debug_transaction(self, sql)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    def on_commit(self, func: Callable[[], Any], robust: bool = False) -> None:  # noqa: FBT001, FBT002  (Django's)
+        if self.in_atomic_block:
+            self._require_task()
+        elif callable(func) and self.autocommit:  # it runs now
+            if inspect.iscoroutinefunction(func) and on_the_loop() and not in_greenlet():
+                raise TransactionMisuse("on_commit() outside of a transaction runs its hook now: await the hook itself")
+            func = awaited(func)
+        super().on_commit(func, robust)
+
+    def set_rollback(self, rollback: bool) -> None:  # noqa: FBT001  (Django's signature)
+        self._require_task()
+        super().set_rollback(rollback)
+
+    def _require_task(self) -> None:
+        if on_the_loop():  # whose thread it is was asked when it looked for its connection
+            self.seat.scope.require_task()
 
     # -- statements ----------------------------------------------------------------------------------------------
 

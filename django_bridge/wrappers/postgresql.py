@@ -61,11 +61,15 @@ class OnPostgreSQLSeat(OnSeat):
         asyncdb's own blocks refuse such a commit. Django's leave it to PostgreSQL, which answers COMMIT with ROLLBACK,
         and code stands on it that catches an ``IntegrityError`` within ``atomic()`` (Django's postgres_tests, schema).
         """
-        link = self.seat.link
-        if sql == "COMMIT" and link is not None and _has_failed(link):
+        if sql == "COMMIT" and self.failed_on_server:
             log.warning("%r: a statement failed, so that the COMMIT of its transaction rolls it back", self.alias)
             sql = "ROLLBACK"
         super()._end(sql)
+
+    @property
+    def failed_on_server(self) -> bool:
+        link = self.seat.link
+        return link is not None and link.doom is None and _has_failed(link)
 
     def ensure_timezone(self) -> bool:
         """Sets the session's zone anew after a changed setting; what is in the pool is replaced."""

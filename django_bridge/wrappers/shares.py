@@ -52,6 +52,11 @@ class Shares(_Wrapper):
         """Logs what a session sends as Django would have; nothing to do where it goes through Django's cursor."""
         return nullcontext()
 
+    @property
+    def failed_on_server(self) -> bool:
+        """Whether the server will commit nothing, since a statement failed: PostgreSQL's way."""
+        return False
+
     # -- savepoints ----------------------------------------------------------------------------------------------
 
     def _savepoint(self, sid: str) -> None:
@@ -126,6 +131,11 @@ async def _wait_for(outcome: Awaitable[Any]) -> None:
 
 class _OfDjango(Shares):
     """Mixin of the wrapper of Django's own connection, while it is joined and ever after."""
+
+    @property
+    def failed_on_server(self) -> bool:
+        status = getattr(getattr(self.connection, "info", None), "transaction_status", None)
+        return getattr(status, "name", None) == "INERROR"  # psycopg's
 
     def on_commit(self, func: Callable[[], Any], robust: bool = False) -> None:  # noqa: FBT001, FBT002  (Django's)
         # Tests call what they have captured themselves.
