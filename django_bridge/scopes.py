@@ -287,7 +287,7 @@ class Scope:
             if not self._depth:
                 for seat in self.seats.values():
                     if seat.link is not None:
-                        seat.give_back() if self.closed else seat.settle()
+                        seat.give_back() if self.closed or self.brief else seat.settle()
 
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in a greenlet on the loop for a thread that the owner waits for; blocks the thread."""
