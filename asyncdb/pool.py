@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, cast
 
@@ -29,8 +28,6 @@ from .waiting import WaitingLine
 log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
-_asks_for: ContextVar[asyncio.Task[Any] | None] = ContextVar("asyncdb_pool_asks_for", default=None)
-"""The task that waits for what another one does for it."""
 _JITTER = 0.1
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
@@ -158,14 +155,7 @@ class Pool(AsyncAdaptedQueuePool):
         """
         if self.dispatch.checkout or self.dispatch.reset or self.dispatch.checkin:
             return self.connect()
-        if holder is None or holder is asyncio.current_task():
-            record: Any = self._do_get()
-        else:
-            token = _asks_for.set(holder)
-            try:
-                record = self._do_get()
-            finally:
-                _asks_for.reset(token)
+        record: Any = self._get_for(holder or asyncio.current_task())
         try:
             record.get_connection()
         except BaseException as err:
@@ -174,7 +164,10 @@ class Pool(AsyncAdaptedQueuePool):
         return Checkout(record, self._do_return_conn)
 
     def _do_get(self) -> ConnectionPoolEntry:
-        record = self._take()
+        return self._get_for(asyncio.current_task())
+
+    def _get_for(self, holder: asyncio.Task[Any] | None) -> ConnectionPoolEntry:
+        record = self._take(holder)
         try:
             self._replace_if_unfit(record)
         except BaseException as err:
@@ -184,10 +177,10 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
-        self._holders[record] = _asks_for.get() or asyncio.current_task()
+        self._holders[record] = holder
         return record
 
-    def _take(self) -> ConnectionPoolEntry:
+    def _take(self, holder: asyncio.Task[Any] | None) -> ConnectionPoolEntry:
         """Takes an idle record, makes one while there is room, or stands in line."""
         in_line_since: float | None = None
         try:
@@ -202,7 +195,7 @@ class Pool(AsyncAdaptedQueuePool):
                     return self._make_record()
                 now = time.monotonic()
                 if in_line_since is None:
-                    self._refuse_if_it_would_wait_for_itself()
+                    self._refuse_if_it_would_wait_for_itself(holder)
                     self._refuse_if_overloaded()
                     in_line_since = now
                 remaining = in_line_since + self.config.pool_timeout - now
@@ -227,9 +220,8 @@ class Pool(AsyncAdaptedQueuePool):
         self._records.add(record)
         return record
 
-    def _refuse_if_it_would_wait_for_itself(self) -> None:
+    def _refuse_if_it_would_wait_for_itself(self, task: asyncio.Task[Any] | None) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        task = _asks_for.get() or asyncio.current_task()
         if task is not None and list(self._holders.values()).count(task) >= self.size() + self._max_overflow:
             self.counts.overloads += 1
             raise PoolExhaustedByTask(

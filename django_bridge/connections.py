@@ -32,6 +32,7 @@ _spare: dict[str, list[Any]] = {}
 """Wrappers that no scope has: to make one costs as much as a checkout, and leaves a cycle to the collector."""
 _MOST_SPARE = 64
 _native: dict[str, bool] = {}
+_settings: dict[str, dict[str, Any]] = {}
 _handler: Any = connections
 
 
@@ -97,9 +98,17 @@ def threads_are_used() -> bool:
     return known
 
 
+def _live_settings(alias: str) -> dict[str, Any]:
+    known = _settings.get(alias)
+    if known is None:
+        known = _settings[alias] = settings_of(alias)
+    return known
+
+
 def forget() -> None:
     """Forgets what was learned of settings and servers, for settings that have changed."""
     _native.clear()
+    _settings.clear()
     forget_facts()
     _spare.clear()
 
@@ -156,7 +165,7 @@ def spare_wrappers(ended: Scope) -> None:
     for alias, wrapper in ended.wrappers.items():
         if isinstance(wrapper, OnSeat) and ended.view_of is None and wrapper.at_rest:
             spare = _spare.setdefault(alias, [])
-            if len(spare) < _MOST_SPARE and wrapper.settings_dict is settings_of(alias):
+            if len(spare) < _MOST_SPARE and wrapper.settings_dict is _live_settings(alias):
                 spare.append(wrapper)
     ended.wrappers.clear()
     ended.seats.clear()

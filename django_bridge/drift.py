@@ -63,6 +63,7 @@ _WRAPPER = tuple(
 )
 
 _NAMED: Mapping[str, Sequence[str]] = {
+    "asgiref.local": ("_CVar.*",),
     "asgiref.sync": (
         "AsyncToSync.__call__",
         "AsyncToSync.main_wrap",

@@ -98,10 +98,16 @@ async def _next_rows(function: Callable[..., T], /, *args: Any) -> T:
     return rows
 
 
-async def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
+def _run(function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, T]:
     there = inherited()
     if there is not None and (here := usable()) is not None:
-        return await here.run(function, args, kwargs)
+        return here.run(function, args, kwargs)
+    return _run_in_its_own(there, function, args, kwargs)
+
+
+async def _run_in_its_own(
+    there: Any, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> T:
     made = Scope(asyncio.current_task(), asyncio.get_running_loop(), brief=True)
     if isinstance(there, Scope):
         made.view_of = there

@@ -5,8 +5,8 @@ While a task waits so, what it waits for may act in its place; nothing else may.
 wait one and the same list (``task_context``), by which they are recognised.
 
 Read in asgiref 3.13 (``sync.py``: ``SyncToAsync.__call__``, ``thread_handler``, ``threadlocal``,
-``AsyncToSync.main_wrap``, ``executors``). The way of the waits is told by ``cr_await`` and its kin (Python manual,
-``inspect``).
+``AsyncToSync.main_wrap``, ``executors``; ``local.py``: ``_CVar``). The way of the waits is told by ``cr_await`` and its
+kin (Python manual, ``inspect``).
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ Errand = list[Any]
 
 _CALL = SyncToAsync.__call__.__code__
 _SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
+_executors: Any = AsyncToSync.executors
+try:
+    _in_this_context: Callable[[], object] = functools.partial(_executors._storage._data.get, None)
+    """What asgiref keeps of ``executors`` in this context: mostly nothing, of which it makes an error each time."""
+except AttributeError:  # an asgiref that keeps it elsewhere is asked itself
+    _in_this_context = object
 
 
 def errand_of_this_thread() -> Errand | None:
@@ -68,7 +74,7 @@ def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def has_sync_caller() -> bool:
     """Whether sync code waits beneath this task by ``async_to_sync``, in whose thread ``sync_to_async`` works."""
-    return getattr(AsyncToSync.executors, "current", None) is not None
+    return _in_this_context() is not None and getattr(_executors, "current", None) is not None
 
 
 def acts_for(owner: asyncio.Task[Any], task: asyncio.Task[Any] | None) -> bool:

@@ -305,7 +305,7 @@ class Scope:
             if not self._depth:
                 for seat in self.seats.values():
                     if seat.link is not None:
-                        seat.give_back() if self.closed else seat.settle()
+                        seat.give_back() if self.closed or self.brief else seat.settle()
 
     def take_on(self, errand: Errand) -> None:
         """Lets the thread of ``errand`` use it without asking again, until the owner goes on."""

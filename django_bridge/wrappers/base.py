@@ -58,13 +58,13 @@ class _EnsureConnection:
         if wrapper is None:
             return BaseDatabaseWrapper.ensure_connection
         if in_greenlet() or not on_the_loop():
-            return partial(_ensure, wrapper, cast("Any", super(OnSeat, wrapper)).ensure_connection)
+            return partial(_ensure, wrapper)
         return _nothing
 
 
-def _ensure(wrapper: Any, connect: Callable[[], None]) -> None:
+def _ensure(wrapper: Any) -> None:
     if wrapper.connection is None:
-        connect()
+        super(OnSeat, wrapper).ensure_connection()
 
 
 def _nothing() -> None:
@@ -76,6 +76,7 @@ class OnSeat(Shares):
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
     autocommit: bool
+    _thread_sharing_count: int
     seat: Seat
     _was_closed = False
     _brought: Sequence[Any] = ()
@@ -113,7 +114,7 @@ class OnSeat(Shares):
             or self.needs_rollback
             or self.closed_in_transaction
             or self._manual
-            or self.allow_thread_sharing
+            or self._thread_sharing_count
         )
 
     # -- connecting ----------------------------------------------------------------------------------------------

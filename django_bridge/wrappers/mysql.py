@@ -165,7 +165,7 @@ class Cursor:
 
     def execute(self, query: Any, args: Any = None) -> int:
         self._require_open()
-        return self._seat.call(self._execute, _text(query), args)
+        return self._seat.call(self._execute, query if type(query) is str else _text(query), args)
 
     def executemany(self, query: Any, args: Iterable[Any]) -> int | None:
         self._require_open()
@@ -224,8 +224,10 @@ class Cursor:
 
     def _execute(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
-        self._drain(link)
-        self._send(link, query if args is None else _bound(query, args, link.driver_connection))
+        raw = link.driver_connection
+        if raw._result is not None and raw._result.has_next:
+            self._drain(link, raw)
+        self._send(link, query if args is None else _bound(query, args, raw))
         return self.rowcount
 
     def _execute_each(self, query: str, rows: list[Any]) -> int:
@@ -257,9 +259,8 @@ class Cursor:
         self._await(link, raw.query(sql.encode()))
         self._read(raw._result)
 
-    def _drain(self, link: Any) -> None:
+    def _drain(self, link: Any, raw: Any) -> None:
         """Reads what an earlier CALL left unread, which may have changed how text is to be quoted."""
-        raw = link.driver_connection
         while raw._result is not None and raw._result.has_next:
             self._await(link, raw.next_result())
 
@@ -357,7 +358,7 @@ def _bound(query: str, args: Any, raw: Any) -> str:
     """The statement with its parameters as literals, as mysqlclient sends it."""
     plain = _is_plain(raw)
     values: Any
-    if isinstance(args, Mapping):
+    if type(args) is not tuple and isinstance(args, Mapping):
         values = {key: literal(value, plain=plain) for key, value in args.items()}
     else:
         values = tuple([literal(value, plain=plain) for value in args])
@@ -383,6 +384,8 @@ def literal(value: Any, *, plain: bool = False) -> str:
         return _quoted(value, plain=plain)
     if value is None:
         return "NULL"
+    if kind is int:
+        return int.__repr__(value)
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, int):

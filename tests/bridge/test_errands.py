@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, transaction
 
 from asyncdb import registry
-from django_bridge import run_django, scope
+from django_bridge import ownership, run_django, scope
 
 pytestmark = pytest.mark.native_only("threads of a scope")
 
@@ -62,3 +63,14 @@ async def test_a_thread_runs_async_code_twice_in_its_transaction(visits: None) -
     async with scope():
         assert await sync_to_async(middleware)() == 2
         assert await run_django(_count) == 0
+
+
+def test_the_caller_beneath_is_seen_where_asgiref_keeps_it() -> None:
+    async def has_caller() -> bool:
+        return ownership.has_sync_caller()
+
+    assert async_to_sync(has_caller)()
+    assert not asyncio.run(has_caller())
+    assert ownership._in_this_context is not object, (
+        "asgiref keeps it elsewhere: each call of the ORM asks the long way"
+    )
