@@ -64,6 +64,7 @@ def sync_session(
     wrapper = connections[alias]
     with nullcontext() if wrapper.in_atomic_block else transaction.atomic(using=alias):
         link = Link(wrapper, config_for(alias))
+        link.strict = True
         lent = LentConnection(link)
         connection = _connection(wrapper, link, lent)
         db = _DjangosSession(

@@ -76,6 +76,7 @@ class JoinedAtomic(Atomic):
         """Begins now, not before the session's first statement: one of Django's may come earlier. In a greenlet."""
         link: JoinedLink = physical(sync.connection().connection)
         link.durable = self._durable
+        link.strict = True
         session.link = link
         try:
             link.before(Kind.CONTROL)

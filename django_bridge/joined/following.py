@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import ORMExecuteState, SessionTransaction
 
 from asyncdb.drivers.statements import Kind, kind_of_text
 from asyncdb.session import SyncSession
@@ -25,6 +25,16 @@ _FOLLOWING = "django_bridge.following"
 
 class FollowingSession(SyncSession):
     """The sync half of a session that follows."""
+
+    def begin_nested(self) -> SessionTransaction:
+        """Sets the savepoint now: SQLAlchemy would with its next statement, which one of Django's may precede."""
+        nested = super().begin_nested()
+        try:
+            self.connection()
+        except BaseException:
+            nested.rollback()
+            raise
+        return nested
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         following: Following | None = self.info.get(_FOLLOWING)

@@ -46,6 +46,7 @@ class JoinedLink(Link):
             raise
 
     def before(self, kind: Kind) -> None:
+        self.kind = kind
         if self._turn is not None and self._turn.lost:
             self.poison = "the block around it was rolled back"
         if not in_greenlet():  # a flush on behalf of a statement of Django's, in a block that has begun

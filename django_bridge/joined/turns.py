@@ -121,9 +121,11 @@ class Turns:
         while self._stack[-1] is not turn:
             self._stack[-1].lost = True
             self._leave_innermost(failed=True)
-        self._leave_innermost(failed=failed)
-        while self._stack and self._stack[-1].ended:
-            self._leave_innermost(failed=False)
+        try:
+            self._leave_innermost(failed=failed)
+        finally:
+            while self._stack and self._stack[-1].ended:
+                self._leave_innermost(failed=False)
 
     def _leave_innermost(self, *, failed: bool) -> None:
         turn = self._stack[-1]
