@@ -19,7 +19,7 @@ from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused
 from .joined.caller import caller_beneath, is_in_a_test, where_the_orm_is
-from .joined.database import JoinedDatabase
+from .joined.database import JoinedDatabase, is_joined
 from .scopes import has_caller
 from .wrappers import mysqldb
 
@@ -67,6 +67,7 @@ class BridgedDatabase(Database):
         """Where a session belongs: here, or on a connection of Django's."""
         alias = self.config.alias
         rule = bridge_for(alias).join
+        join = join or is_joined(innermost(self.engine))
         if rule == "never" and not join:
             return self
         caller = await caller_beneath(alias, self.config.pool_timeout)

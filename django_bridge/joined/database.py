@@ -23,7 +23,7 @@ from .dialects import engine_on
 from .following import Following, FollowingSession
 from .joined_link import JoinedLink
 
-__all__ = ["JoinedDatabase"]
+__all__ = ["JoinedDatabase", "is_joined"]
 
 
 class JoinedSession(AtomicSession):
@@ -39,6 +39,11 @@ class JoinedSession(AtomicSession):
         self.link.wrapper.on_commit(awaited(hook), robust)
 
 
+def is_joined(block: Any) -> bool:
+    """Whether this block, which somebody is in, is part of a caller's transaction."""
+    return isinstance(block, Lent) and isinstance(block.session, JoinedSession)
+
+
 class JoinedAtomic(Atomic):
     """A block of Django's on the caller's connection, and the session in it."""
 
@@ -47,9 +52,7 @@ class JoinedAtomic(Atomic):
     def __init__(self, database: JoinedDatabase, **options: Any) -> None:
         super().__init__(database.engine, database.config.alias, **options)
         self._database = database
-        self._caller = database.caller
         self._lent: Lent | None = None
-        self._following: Following | None = None
 
     async def __aenter__(self) -> Session:
         outermost = innermost(self._engine) is None
@@ -57,12 +60,17 @@ class JoinedAtomic(Atomic):
         if outermost:
             try:
                 await session.run_sync(self._begin, session)
-                await self._caller.place.call(self._following.begin)  # type: ignore[union-attr]  # just made
+                await session.link.follow(session.following)
                 self._lend(session)
             except BaseException as err:
                 await super().__aexit__(type(err), err, err.__traceback__)
                 raise
         return cast("Session", session)
+
+    async def _nested(self, outer: Any) -> Any:
+        if self._durable:
+            raise DurableNested(f"atomic(durable=True) on {self._alias!r} cannot be nested within another atomic block")
+        return await super()._nested(outer)
 
     def _lend(self, session: Session) -> None:
         """Makes it the block that :class:`asyncdb.Database`'s verbs find, who look for one of the pool's."""
@@ -84,16 +92,24 @@ class JoinedAtomic(Atomic):
             raise DurableNested(str(err)) from None
         finally:
             link.durable = False
-        self._following = session.following = Following(sync, link)
+        session.following = Following(sync, link)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._lent is not None:
             take_back(self._lent)
-        if self._following is not None:
-            await self._caller.place.call(self._following.end)
+        if kind is None and self._block is not None:
+            self._spoil_what_failed(self._block.session)
         await super().__aexit__(kind, error, traceback)
+
+
+    def _spoil_what_failed(self, session: Any) -> None:
+        """An error that somebody caught without a savepoint is the block's, as on the pool."""
+        if not session.sync_session.is_active:
+            session.spoil("a flush of its session failed")
+        elif session.link.has_failed and session.spoiled is None:
+            session.spoil("a statement of its session failed")
 
 
 class JoinedDatabase(Database):

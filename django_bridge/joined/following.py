@@ -36,6 +36,10 @@ class FollowingSession(SyncSession):
             raise
         return nested
 
+    def django_went_back(self) -> None:
+        """Called when Django went back to a savepoint: what has lost its row learns so when it is read."""
+        self.expire_all()
+
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         following: Following | None = self.info.get(_FOLLOWING)
         if following is not None and following.stale:
@@ -83,7 +87,7 @@ class Following:
             self.stale = True
         done = execute(sql, params, many, context)
         if ended:
-            self._sync.expire_all()  # which of its objects have lost their rows, they learn when they are read
+            self._sync.django_went_back()
         return done
 
     @property

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, PhysicalConnection
 from asyncdb.drivers.statements import Kind
-from asyncdb.errors import TransactionPoisoned
+from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import await_, in_greenlet
 from asyncdb.listening import unheard
 
+from .following import Following
 from .link import Link
 from .places import Place
 from .turns import Turn, Turns
@@ -33,6 +34,13 @@ class JoinedLink(Link):
         self._place = place
         self._turns = turns
 
+    async def follow(self, following: Following) -> None:
+        """Has ``following`` called around Django's statements until the block that is open ends, however it does."""
+        turn = self._turn
+        assert turn is not None, "no block is open"
+        turn.following = following
+        await self._place.call(following.begin)
+
     def ask(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in the caller's thread; directly where a statement of Django's there made us flush."""
         if not in_greenlet():
@@ -47,6 +55,11 @@ class JoinedLink(Link):
 
     def before(self, kind: Kind) -> None:
         self.kind = kind
+        if kind is Kind.BOUNDARY:
+            raise TransactionMisuse(
+                f"the transaction on {self.config.alias!r} is that of the sync code beneath: use session.commit() and "
+                "rollback(), which are about a savepoint there",
+            )
         if self._turn is not None and self._turn.lost:
             self.poison = "the block around it was rolled back"
         if not in_greenlet():  # a flush on behalf of a statement of Django's, in a block that has begun
@@ -84,17 +97,24 @@ class JoinedLink(Link):
                     f"the transaction on {self.config.alias!r} was not committed: the block around it was rolled back"
                 )
             with unheard():
-                await_(self._turns.end(turn, failed=sql != "COMMIT"))
+                self._end_turn(turn, failed=sql != "COMMIT")
+
+    def _end_turn(self, turn: Turn, *, failed: bool) -> None:
+        if in_greenlet():
+            await_(self._turns.end(turn, failed=failed))
+        else:  # a flush on behalf of a statement of Django's failed
+            self._turns.end_here(turn, failed=failed)
 
     def savepoint(self, name: str) -> None:
+        self.before(Kind.CONTROL)  # it stands in a block, which begins first
         turn: Turn = await_(self._turns.begin(self))
         self._blocks[name] = turn
 
     def release(self, name: str) -> None:
-        await_(self._turns.end(self._blocks.pop(name), failed=False))
+        self._end_turn(self._blocks.pop(name), failed=False)
 
     def roll_back_to(self, name: str) -> None:
-        await_(self._turns.end(self._blocks.pop(name), failed=True))
+        self._end_turn(self._blocks.pop(name), failed=True)
 
     def abort(self) -> None:
         turn, self._turn = self._turn, None

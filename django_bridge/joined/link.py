@@ -86,6 +86,8 @@ class Link(PhysicalConnection):
     """Whether a statement that Django sends now is SQLAlchemy's."""
     strict = False
     """Whether a write that failed spoils the block, whose error somebody caught, as one of Django's ORM does."""
+    failure: BaseException | None = None
+    """A write of SQLAlchemy's that did."""
     query_only = False
     """Whether SQLite has to be told that writing is allowed again."""
 
@@ -130,7 +132,13 @@ class Link(PhysicalConnection):
         wrapper = self.wrapper
         if self.strict and self.kind is Kind.WRITE and wrapper.in_atomic_block and not wrapper.needs_rollback:
             wrapper.needs_rollback = True
-            wrapper.rollback_exc = error
+            wrapper.rollback_exc = self.failure = error
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the block is to be rolled back for an error of SQLAlchemy's."""
+        wrapper = self.wrapper
+        return self.failure is not None and wrapper.needs_rollback and wrapper.rollback_exc is self.failure
 
     def prepare(self, cursor: Any) -> None:
         """Makes Django's cursor read values as SQLAlchemy's dialect expects them."""
@@ -171,7 +179,8 @@ class Link(PhysicalConnection):
 
     def leave_block(self, block: Any, error: BaseException | None) -> None:
         """Leaves a block of Django's, with an error to roll back. In the thread that owns the connection."""
-        spoiled = error is None and self.wrapper.needs_rollback
+        spoiled = error is None and (self.has_failed if self.strict else self.wrapper.needs_rollback)
+        self.failure = None
         with self._own_words():
             block.__exit__(None if error is None else type(error), error, None)
             if self.query_only and not self.wrapper.in_atomic_block:

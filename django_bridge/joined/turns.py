@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from asyncdb.drivers.physical import TransactionOptions
 from asyncdb.errors import TransactionMisuse
 
+from .following import Following
 from .link import Link, RolledBack
 from .places import Place
 
@@ -41,6 +42,8 @@ class Turn:
     """Whether it was rolled back along with one below it."""
     over = False
     block: Any = None
+    following: Following | None = None
+    """What follows Django's statements while the block is open."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -99,6 +102,16 @@ class Turns:
         """Ends a block, or has it end with those above it."""
         try:
             await self._place.call(self._leave, turn, failed)
+        except asyncio.CancelledError:
+            self.abandon(turn)  # the call may have been dropped; if it was not, this does nothing
+            raise
+        finally:
+            self._wake()
+
+    def end_here(self, turn: Turn, *, failed: bool) -> None:
+        """:meth:`end` for whoever is where the connection is."""
+        try:
+            self._leave(turn, failed)
         finally:
             self._wake()
 
@@ -130,6 +143,8 @@ class Turns:
     def _leave_innermost(self, *, failed: bool) -> None:
         turn = self._stack[-1]
         self._forget(turn)
+        if turn.following is not None:
+            turn.following.end()
         if turn.block is not None:
             turn.link.leave_block(turn.block, RolledBack() if failed else None)
 

@@ -20,6 +20,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast
 
 from asgiref.sync import async_to_sync
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
@@ -469,6 +470,14 @@ def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
         if inspect.isawaitable(outcome):
             if in_greenlet():
                 await_(outcome)
+            elif on_the_loop():
+                if inspect.iscoroutine(outcome):
+                    outcome.close()
+                raise SynchronousOnlyOperation(
+                    "an async on_commit hook was called on the event loop by code that cannot wait (in an async test "
+                    "captureOnCommitCallbacks(execute=True) does): leave execute out, and run each callback by "
+                    "`await sync_to_async(callback)()`",
+                )
             else:
                 async_to_sync(_wait_for)(outcome)
 

@@ -85,7 +85,11 @@ def on_its_own_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def beneath(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
     """Runs async code beneath this sync code."""
-    return async_to_sync(work)(*args)
+
+    async def run() -> T:
+        return await work(*args)
+
+    return async_to_sync(run)()
 
 
 def checked_out() -> int:
@@ -97,16 +101,29 @@ def in_a_test_case(*tests: Callable[[Any], Any], databases: set[str] | None = No
     methods = {f"test_{number:02}": _as_method(test) for number, test in enumerate(tests)}
     case: Any = type("Case", (TestCase,), {"databases": databases or {"default"}, **attributes, **methods})
     suite = unittest.TestSuite(map(case, methods))
-    outcome = unittest.TestResult()
+    outcome = _Outcome()
     outcome.failfast = True
     suite.run(outcome)
-    if problems := [*outcome.errors, *outcome.failures]:
-        raise AssertionError("\n".join(text for _, text in problems))
+    if outcome.problem is not None:
+        raise outcome.problem
+    assert outcome.wasSuccessful()
     assert outcome.testsRun == len(tests)
     assert not outcome.skipped
     assert not connection.in_atomic_block
     made: type[TestCase] = case
     return made
+
+
+class _Outcome(unittest.TestResult):
+    problem: BaseException | None = None
+
+    def addError(self, test: Any, err: Any) -> None:  # noqa: N802  (unittest's naming)
+        self.problem = self.problem or err[1]
+        super().addError(test, err)
+
+    def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802  (unittest's naming)
+        self.problem = self.problem or err[1]
+        super().addFailure(test, err)
 
 
 def _as_method(test: Callable[[Any], Any]) -> Callable[[Any], Any]:
