@@ -260,7 +260,7 @@ async def _end_nested(block: _Block, outer: _Block, *, failed: bool) -> None:
     spoiled = session.spoiled
     if not failed and spoiled is None:
         if savepoint is not None:
-            await savepoint.commit()
+            await _release(savepoint, session)
         outer.hooks += block.hooks
     elif savepoint is None:
         session.spoil(spoiled or "a nested block without a savepoint failed")
@@ -268,6 +268,14 @@ async def _end_nested(block: _Block, outer: _Block, *, failed: bool) -> None:
         await _back_to(savepoint, session)
         if not failed:
             raise TransactionPoisoned(f"a nested block on {block.alias!r} was rolled back to its savepoint: {spoiled}")
+
+
+async def _release(savepoint: AsyncSessionTransaction, session: AtomicSession) -> None:
+    try:
+        await savepoint.commit()
+    except Exception:  # of its flush, say, which left the savepoint to be gone back to
+        await _back_to(savepoint, session)
+        raise
 
 
 async def _back_to(savepoint: AsyncSessionTransaction, session: AtomicSession) -> None:

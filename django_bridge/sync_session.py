@@ -33,6 +33,15 @@ _engines: WeakKeyDictionary[Any, AsyncEngine] = WeakKeyDictionary()
 class _DjangosSession(FollowingSession):
     """A session whose transaction is Django's."""
 
+    def django_went_back(self) -> None:
+        """A failed flush is over as well: what it wrote is undone."""
+        connection: Any = self.bind
+        if not self.is_active and not self.in_nested_transaction():
+            Session.rollback(self)
+            if not connection.in_transaction():
+                connection.begin()
+        super().django_went_back()
+
     def commit(self) -> NoReturn:
         raise TransactionMisuse("Django's transaction.atomic() commits: remove commit(), or nest a begin_nested()")
 
@@ -64,6 +73,7 @@ def sync_session(
     wrapper = connections[alias]
     with nullcontext() if wrapper.in_atomic_block else transaction.atomic(using=alias):
         link = Link(wrapper, config_for(alias))
+        link.strict = True
         lent = LentConnection(link)
         connection = _connection(wrapper, link, lent)
         db = _DjangosSession(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy.orm import ORMExecuteState, SessionTransaction
 
 from asyncdb.drivers.statements import Kind, kind_of_text
 from asyncdb.session import SyncSession
@@ -26,6 +26,20 @@ _FOLLOWING = "django_bridge.following"
 
 class FollowingSession(SyncSession):
     """The sync half of a session that follows."""
+
+    def begin_nested(self) -> SessionTransaction:
+        """Sets the savepoint now: SQLAlchemy would with its next statement, which one of Django's may precede."""
+        nested = super().begin_nested()
+        try:
+            self.connection()
+        except BaseException:
+            nested.rollback()
+            raise
+        return nested
+
+    def django_went_back(self) -> None:
+        """Called when Django went back to a savepoint: what has lost its row learns so when it is read."""
+        self.expire_all()
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         following: Following | None = self.info.get(_FOLLOWING)
@@ -75,15 +89,13 @@ class Following:
             self.stale = True
         done = execute(sql, params, many, context)
         if ended:
-            self._sync.expire_all()  # which of its objects have lost their rows, they learn when they are read
+            self._sync.django_went_back()
         return done
 
     def _before(self) -> None:
-        """Writes what the session has changed, inside the savepoint that it has set."""
+        """Writes what the session has changed."""
         try:
             self.flush()
-            if self._sync.in_nested_transaction():
-                self._sync.connection()  # SQLAlchemy sends SAVEPOINT with the session's next statement
         except DBAPIError as err:
             raise (err.orig or err) from err
 

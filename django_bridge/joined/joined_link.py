@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Owner, PhysicalConnection
 from asyncdb.drivers.statements import Kind
-from asyncdb.errors import TransactionPoisoned
+from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import await_, in_greenlet
 from asyncdb.listening import unheard
 
@@ -73,6 +73,12 @@ class JoinedLink(_Asking):
         self._turns = turns
 
     def before(self, kind: Kind) -> None:
+        self.kind = kind
+        if kind is Kind.BOUNDARY:
+            raise TransactionMisuse(
+                f"the transaction on {self.config.alias!r} is that of the sync code beneath: use session.commit() and "
+                "rollback(), which are about a savepoint there",
+            )
         if self._turn is None:
             await_(self._turns.wait())
         elif self._turn.lost:
@@ -110,6 +116,7 @@ class JoinedLink(_Asking):
                 await_(self._turns.end(turn, failed=sql != "COMMIT"))
 
     def savepoint(self, name: str) -> None:
+        self.before(Kind.CONTROL)  # it stands in a block, which begins first
         self._blocks[name] = await_(self._turns.begin(self))
 
     def release(self, name: str) -> None:

@@ -18,7 +18,7 @@ from django.db import Error, transaction
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from asyncdb.drivers.statements import Kind
-from asyncdb.errors import TransactionMisuse
+from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.listening import told_as, unheard
 
 __all__ = ["Cursor", "Link", "RolledBack"]
@@ -78,10 +78,16 @@ class Link(PhysicalConnection):
 
     isolation_level_of_server = "READ COMMITTED"
     """So that a session that only reads needs no savepoint."""
+    kind = Kind.READ
+    """Of the last statement."""
     unlogged = False
     """Whether statements pass Django's query log and wrappers by: SQLAlchemy's own questions to a new server."""
     speaking = False
     """Whether a statement that Django sends now is SQLAlchemy's."""
+    strict = False
+    """Whether a write that failed spoils the block, whose error somebody caught, as one of Django's ORM does."""
+    failure: BaseException | None = None
+    """A write of SQLAlchemy's that did."""
     query_only = False
     """Whether SQLite has to be told that writing is allowed again."""
 
@@ -114,9 +120,25 @@ class Link(PhysicalConnection):
         with self._own_words(), closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
             self.prepare(cursor)
             with unheard():  # the dialect has told of it
-                getattr(cursor, verb)(statement, parameters)
+                try:
+                    getattr(cursor, verb)(statement, parameters)
+                except Error as err:
+                    self._spoil(err)
+                    raise
             rows = cursor.fetchall() if cursor.description else ()
             return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
+
+    def _spoil(self, error: Error) -> None:
+        wrapper = self.wrapper
+        if self.strict and self.kind is Kind.WRITE and wrapper.in_atomic_block and not wrapper.needs_rollback:
+            wrapper.needs_rollback = True
+            wrapper.rollback_exc = self.failure = error
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the block is to be rolled back for an error of SQLAlchemy's."""
+        wrapper = self.wrapper
+        return self.failure is not None and wrapper.needs_rollback and wrapper.rollback_exc is self.failure
 
     def prepare(self, cursor: Any) -> None:
         """Makes Django's cursor read values as SQLAlchemy's dialect expects them."""
@@ -161,9 +183,16 @@ class Link(PhysicalConnection):
 
     def leave_block(self, block: Any, error: BaseException | None) -> None:
         """Leaves a block of Django's, with an error to roll back."""
+        spoiled = error is None and (self.has_failed if self.strict else self.wrapper.needs_rollback)
+        self.failure = None
         with self._own_words():
             block.__exit__(None if error is None else type(error), error, None)
         self.allow_writing()
+        if spoiled:
+            raise TransactionPoisoned(
+                f"a block on {self.config.alias!r} was rolled back: an error occurred in it, or set_rollback(True) was "
+                "called (an atomic() block around what may fail keeps the rest)",
+            )
 
     def allow_writing(self) -> None:
         """Ends what ``read_only`` began on SQLite."""
@@ -182,6 +211,12 @@ class Link(PhysicalConnection):
         try:
             with told_as("SQLAlchemy"):
                 yield
+        except transaction.TransactionManagementError as err:  # whose cause is the error before
+            raise TransactionPoisoned(
+                f"the transaction on {self.config.alias!r} is to be rolled back: an error occurred in it, or "
+                "set_rollback(True) was called; leave its block, then start again (an atomic() block around what may "
+                "fail keeps the rest)",
+            ) from err
         except Error as err:
             raise unwrapped(err) from None
         finally:
@@ -193,18 +228,14 @@ class Link(PhysicalConnection):
         """There is one already, or Django is in autocommit."""
 
     def end(self, sql: str) -> None:
-        """Django ends it. A failed flush has to be rolled back; this says so, as Django does after its own errors."""
-        if sql == "ROLLBACK" and self.errors_met and self.wrapper.in_atomic_block:
-            self.wrapper.needs_rollback = True
+        """Django ends it."""
 
     def before(self, kind: Kind) -> None:
+        self.kind = kind
         if kind is Kind.BOUNDARY:
             raise TransactionMisuse(
                 f"the transaction on {self.config.alias!r} is Django's: begin and end it by transaction.atomic()",
             )
-
-    def note_error(self, error: BaseException) -> None:
-        self.errors_met = True
 
     def _handle_exception(self, error: Exception) -> NoReturn:
         raise error
@@ -244,11 +275,14 @@ def unwrapped(error: Error) -> BaseException:
 
 
 def _prepare_psycopg(cursor: Any) -> None:
-    """Django reads ``jsonb`` as text and times in its own zone (``db/backends/postgresql/psycopg_any.py``)."""
+    """Django reads some types as text, and times in its own zone (``db/backends/postgresql/psycopg_any.py``)."""
     from psycopg.types.datetime import TimestamptzLoader  # an extra
     from psycopg.types.json import JsonbLoader
+    from psycopg.types.net import CidrLoader, InetLoader
 
     cursor.adapters.register_loader("jsonb", JsonbLoader)
+    cursor.adapters.register_loader("inet", InetLoader)
+    cursor.adapters.register_loader("cidr", CidrLoader)
     cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
 
 

@@ -134,6 +134,9 @@ class Turns:
         """Ends a block, or has it end with those above it."""
         try:
             await self._place.call(self._leave, turn, failed)
+        except asyncio.CancelledError:
+            self.abandon(turn)  # the call may have been dropped; if it was not, this does nothing
+            raise
         finally:
             self._wake()
 
@@ -156,9 +159,11 @@ class Turns:
         while self._stack[-1] is not turn:
             self._stack[-1].lost = True
             self._leave_innermost(failed=True)
-        self._leave_innermost(failed=failed)
-        while self._stack and self._stack[-1].ended:
-            self._leave_innermost(failed=False)
+        try:
+            self._leave_innermost(failed=failed)
+        finally:
+            while self._stack and self._stack[-1].ended:
+                self._leave_innermost(failed=False)
 
     def _leave_innermost(self, *, failed: bool) -> None:
         turn = self._stack[-1]

@@ -9,12 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from asgiref.sync import async_to_sync
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.db.utils import DatabaseError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from asyncdb.greenlets import await_, in_greenlet
+
+from ..scopes import on_the_loop
 
 if TYPE_CHECKING:
     _Wrapper = BaseDatabaseWrapper
@@ -119,6 +122,14 @@ def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
         if inspect.isawaitable(outcome):
             if in_greenlet():
                 await_(outcome)
+            elif on_the_loop():
+                if inspect.iscoroutine(outcome):
+                    outcome.close()
+                raise SynchronousOnlyOperation(
+                    "an async on_commit hook was called on the event loop by code that cannot wait (in an async test "
+                    "captureOnCommitCallbacks(execute=True) does): leave execute out, and run each callback by "
+                    "`await sync_to_async(callback)()`",
+                )
             else:
                 async_to_sync(_wait_for)(outcome)
 

@@ -97,15 +97,17 @@ async def bridged(bridged_now: Callable[..., None]) -> AsyncIterator[Callable[..
 
 
 async def _forget_connections() -> None:
-    def forget() -> None:
-        for alias in connections:
-            if hasattr(connections._connections, alias):
-                with suppress(Exception):
-                    connections[alias].close()
-                del connections[alias]
+    await sync_to_async(forget_connections)()
+    forget_connections()
 
-    await sync_to_async(forget)()
-    forget()
+
+def forget_connections() -> None:
+    """Closes Django's own connections of this thread, and lets it make new ones."""
+    for alias in connections:
+        if hasattr(connections._connections, alias):
+            with suppress(Exception):
+                connections[alias].close()
+            del connections[alias]
 
 
 # The ORM on the loop, and Django's own connections beside it, on the same fresh database
@@ -123,12 +125,14 @@ class Shop:
     async def create(self, *models: Any) -> None:
         """Creates the tables of these models, on the loop, in no scope but its own: SQLite's is dirty afterwards."""
 
-        def create() -> None:
-            with connections["default"].schema_editor() as editor:
-                for model in models:
-                    editor.create_model(model)
+        await asyncio.create_task(run_django(self.create_now, *models), context=contextvars.Context())
 
-        await asyncio.create_task(run_django(create), context=contextvars.Context())
+    @staticmethod
+    def create_now(*models: Any) -> None:
+        """Creates the tables of these models."""
+        with connections["default"].schema_editor() as editor:
+            for model in models:
+                editor.create_model(model)
 
     @staticmethod
     def checked_out(alias: str = "default") -> int:
@@ -169,6 +173,30 @@ async def shop(
         yield made
         if process_mode() == "native":
             assert made.checked_out() == 0, "the test kept a connection"
+
+
+@pytest.fixture
+def sync_shop(
+    family: str,
+    bridged_now: Callable[..., None],
+    project: Project,
+    django_db_blocker: Any,
+) -> Iterator[Shop]:
+    """The same for sync tests: the tables of ``tests.bridge.joining`` are there, made on Django's own connections."""
+    from tests.bridge.joining import TABLES
+
+    project(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.bridge.shelf"])
+    made = Shop(family, apps.get_app_config("shelf").models_module, bridged_now)
+    with django_db_blocker.unblock():
+        made.in_plain_thread(made.create_now, *(getattr(made.models, name) for name in TABLES))
+        forget_connections()
+        try:
+            yield made
+            for wrapper in connections.all(initialized_only=True):
+                assert not wrapper.atomic_blocks, "the test left a block open"
+                assert not wrapper.execute_wrappers, "the test left an execute wrapper"
+        finally:
+            forget_connections()
 
 
 # The kill switch
