@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from asyncdb import Database, Session, registry
-from asyncdb.transaction import innermost
+from asyncdb.transaction import Lent, innermost
 
 from . import connections
 from .conf import bridge_for, config_for
@@ -105,7 +105,11 @@ class _Door(AbstractAsyncContextManager[Any]):
 
     async def __aenter__(self) -> Any:
         here = self._here
-        place = await here.place(join=self._join, with_the_orm=self._with_the_orm)
+        inside = isinstance(innermost(here.engine), Lent)
+        if inside and self._verb == "atomic":
+            place = here  # a block inside that one, wherever it stands
+        else:
+            place = await here.place(join=self._join or inside, with_the_orm=self._with_the_orm)
         opened = getattr(super(BridgedDatabase, here) if place is here else place, self._verb)(**self._options)
         value = await opened.__aenter__()
         self._entered = opened

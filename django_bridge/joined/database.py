@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -55,4 +56,5 @@ class JoinedDatabase(Database):
 
     async def close(self, *, timeout: float = 5.0) -> None:
         """Rolls back what somebody left open; waits for nobody."""
+        self._caller.turns.abandon_all(asyncio.get_running_loop())
         self.abandon()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import ORMExecuteState, SessionTransaction
 
 from asyncdb.drivers.statements import Kind, kind_of_text
@@ -82,8 +81,7 @@ class Following:
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
         if self._link.speaking:
             return execute(sql, params, many, context)
-        with self._link.wrapper.wrap_database_errors:
-            self._before()
+        self.flush()
         kind, ended = _effect(sql if isinstance(sql, str) else "")
         if kind is Kind.WRITE:
             self.stale = True
@@ -91,13 +89,6 @@ class Following:
         if ended:
             self._sync.django_went_back()
         return done
-
-    def _before(self) -> None:
-        """Writes what the session has changed."""
-        try:
-            self.flush()
-        except DBAPIError as err:
-            raise (err.orig or err) from err
 
     @property
     def has_unflushed(self) -> bool:

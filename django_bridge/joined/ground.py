@@ -8,7 +8,6 @@ from contextlib import suppress
 from contextvars import Token
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asyncdb.config import DatabaseConfig
@@ -44,7 +43,7 @@ class OnDjango:
 
     async def wait(self) -> OnDjango:
         """Waits until no other task has a block open on the connection, and lets the loop see it."""
-        self._turn = await self._caller.turns.take(self._link, self._owner)
+        self._turn = await self._caller.turns.take(self._link, self._owner, self._end)
         self._seen = visible.set({**(visible.get() or {}), self.wrapper.alias: self.wrapper})
         return self
 
@@ -80,7 +79,7 @@ class OnDjango:
             with suppress(ValueError):  # left in another context than it was entered in
                 visible.reset(self._seen)
         if self._turn is not None:
-            await self._caller.turns.give_back(self._turn, self._end)
+            await self._caller.turns.give_back(self._turn)
 
     def _end(self) -> None:
         """Rolls back what is still open, as where the task was cancelled; after a good end there is nothing."""
@@ -103,11 +102,7 @@ class _BeforeTheOrm:
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
         if not self._link.speaking and isinstance(sql, str):
-            with self._link.wrapper.wrap_database_errors:
-                try:
-                    self.shared.before(sql)
-                except DBAPIError as err:
-                    raise (err.orig or err) from err
+            self.shared.before(sql)
         return execute(sql, params, many, context)
 
 

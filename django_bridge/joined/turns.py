@@ -44,9 +44,12 @@ class Turn:
     block: Any = None
     begins: Any = None
     """The block of Django's that somebody else enters and leaves."""
+    tidy: Callable[[], None] | None = None
+    """What ends that one, if nobody has."""
 
     def __init__(self, link: Link, owner: Owner | None = None) -> None:
         self.link = link
+        self.loop = asyncio.get_running_loop()
         self.owner = owner
         """The one task that may use it, where that is so."""
 
@@ -88,29 +91,30 @@ class Turns:
             finally:
                 self._waiting.discard(woken)
 
-    async def take(self, link: Link, owner: Owner) -> Turn:
-        """Takes the turn for a block that somebody else enters and leaves."""
+    async def take(self, link: Link, owner: Owner, tidy: Callable[[], None]) -> Turn:
+        """Takes the turn for a block that somebody else enters and leaves; ``tidy`` ends it if nobody has."""
         await self.wait(as_owner=True)
         turn = Turn(link, owner)
+        turn.tidy = tidy
         self._push(turn)
         _mine.set((*(other for other in _mine.get() if not other.over), turn))
         return turn
 
-    async def give_back(self, turn: Turn, tidy: Callable[[], None]) -> None:
-        """Ends such a turn; what is left above it went with its block. ``tidy`` is called where the connection is."""
-
-        def end() -> None:
-            if not turn.over:
-                tidy()
-                self._leave(turn, False)  # noqa: FBT003
-
+    async def give_back(self, turn: Turn) -> None:
+        """Ends such a turn; what is left above it went with its block."""
         try:
-            await self._place.call(end)
+            await self._place.call(self._leave, turn, False)  # noqa: FBT003
         except asyncio.CancelledError:
-            self._place.soon(end, then=self._wake)
+            self._place.soon(self._leave, turn, False, then=self._wake)  # noqa: FBT003
             raise
         finally:
             self._wake()
+
+    def abandon_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Rolls back what tasks of a loop that ends have left open."""
+        for turn in reversed(self._stack):
+            if turn.loop is loop:
+                self.abandon(turn)
 
     def has_begun(self, wrapper: Any) -> bool:
         """Whether the outermost block of Django's connection is one of these."""
@@ -153,6 +157,8 @@ class Turns:
     def _leave(self, turn: Turn, failed: bool) -> None:  # noqa: FBT001
         if turn not in self._stack:
             return
+        if turn.tidy is not None:
+            turn.tidy()
         if not failed and turn.block is not None and self._stack[-1] is not turn:
             turn.ended = True
             return

@@ -252,13 +252,12 @@ def test_a_block_without_a_savepoint_spoils_the_one_around_it(sync_shop: Any) ->
             db.add(SaNamed(name="kept"))
             async with atomic(savepoint=False):
                 await Named.objects.acreate(name="kept too")
-        with pytest.raises(TransactionPoisoned):
-            async with atomic() as db:
-                db.add(SaNamed(name="never"))
-                with pytest.raises(LookupError):
-                    async with atomic(savepoint=False):
-                        await Named.objects.acreate(name="never too")
-                        raise LookupError
+        async with atomic() as db:  # rolled back in silence, as Django has it
+            db.add(SaNamed(name="never"))
+            with pytest.raises(LookupError):
+                async with atomic(savepoint=False):
+                    await Named.objects.acreate(name="never too")
+                    raise LookupError
         assert await names_now() == ["kept", "kept too"]
 
     in_a_test_case(work, work)
