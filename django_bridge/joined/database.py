@@ -103,7 +103,6 @@ class JoinedAtomic(Atomic):
             self._spoil_what_failed(self._block.session)
         await super().__aexit__(kind, error, traceback)
 
-
     def _spoil_what_failed(self, session: Any) -> None:
         """An error that somebody caught without a savepoint is the block's, as on the pool."""
         if not session.sync_session.is_active:

@@ -88,7 +88,7 @@ TYPES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "decimal": (
         Numeric(20, 6),
-        [decimal.Decimal("0"), decimal.Decimal("-12345678901234.123456"), decimal.Decimal("1E-6"), 7, None],
+        [decimal.Decimal(0), decimal.Decimal("-12345678901234.123456"), decimal.Decimal("1E-6"), 7, None],
     ),
     "double": (Float(53), [0.0, -1.5, 0.1 + 0.2, 1e300, 5e-324, 3, None]),
     "address": (String(39), ["192.168.0.1", "::1", None]),
@@ -277,9 +277,13 @@ def test_percent_signs_and_colons_are_text(sync_shop: Any) -> None:
         assert db.scalar(select(literal("100 %s %% %(x)s"))) == "100 %s %% %(x)s"
         assert db.scalar(text("SELECT '100 %'")) == "100 %"
         assert db.scalar(text("SELECT '%s %(a)s'")) == "%s %(a)s"
-        assert db.scalar(text("SELECT '% ' || :one" if sync_shop.on_server is False else "SELECT CONCAT('% ', :one)"), {
-            "one": "%"
-        }) == "% %"
+        assert (
+            db.scalar(
+                text("SELECT '% ' || :one" if sync_shop.on_server is False else "SELECT CONCAT('% ', :one)"),
+                {"one": "%"},
+            )
+            == "% %"
+        )
         db.add(SaRow(text="50 % off"))
         assert db.scalars(select(SaRow.text).where(SaRow.text.like("%\\%%", escape="\\"))).all() == ["50 % off"]
         assert db.scalars(select(SaRow.number % 7)).all() == [0]
@@ -332,7 +336,7 @@ def test_select_for_update_locks_the_row(sync_shop: Any) -> None:
 
             assert committed(skips) == 0
     if sync_shop.on_server:
-        assert committed(lambda: Row.objects.count()) == 1
+        assert committed(Row.objects.count) == 1
 
 
 # -- transactions ------------------------------------------------------------------------------------------------------
@@ -563,29 +567,31 @@ def test_sessions_nest(sync_shop: Any) -> None:
     assert committed(names) == ["inner", "of the outer transaction", "outer"]
 
 
-def test_two_aliases_are_two_transactions(sync_shop: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_two_aliases_are_two_transactions(
+    sync_shop: Any, project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     from tests.bridge.conftest import forget_connections
 
     both = {**settings.DATABASES, "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "other.db")}}
-    with pytest.warns(UserWarning, match="Overriding setting DATABASES"), override_settings(DATABASES=both):
-        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(both))
-        with connections["other"].schema_editor() as editor:
-            editor.create_model(Named)
-        with transaction.atomic(), sync_session() as one, sync_session("other") as other:
-            one.add(SaNamed(name="default"))
-            other.add(SaNamed(name="other"))
-            assert names() == ["default"]
-            assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
-            with pytest.raises(LookupError), transaction.atomic(using="other"):
-                other.add(SaNamed(name="never"))
-                one.add(SaNamed(name="kept"))
-                raise LookupError
-        with pytest.raises(LookupError), sync_session("other") as other:
-            other.add(SaNamed(name="never"))
-            raise LookupError
-        assert committed(names) == ["default", "kept"]
+    project(DATABASES=both)
+    monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(both))
+    with connections["other"].schema_editor() as editor:
+        editor.create_model(Named)
+    with transaction.atomic(), sync_session() as one, sync_session("other") as other:
+        one.add(SaNamed(name="default"))
+        other.add(SaNamed(name="other"))
+        assert names() == ["default"]
         assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
-        forget_connections()
+        with pytest.raises(LookupError), transaction.atomic(using="other"):
+            other.add(SaNamed(name="never"))
+            one.add(SaNamed(name="kept"))
+            raise LookupError
+    with pytest.raises(LookupError), sync_session("other") as other:
+        other.add(SaNamed(name="never"))
+        raise LookupError
+    assert committed(names) == ["default", "kept"]
+    assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
+    forget_connections()
 
 
 def test_hooks_run_after_djangos_commit(sync_shop: Any) -> None:
@@ -661,8 +667,8 @@ def test_the_query_log_has_its_statements_under_debug(sync_shop: Any) -> None:
 def test_execute_wrappers_see_and_block_it(sync_shop: Any) -> None:
     seen: list[tuple[str, bool]] = []
 
-    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
-        seen.append((sql.split()[0], many))
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append((sql.split(maxsplit=1)[0], many))
         return execute(sql, params, many, context)
 
     def block(*_: Any) -> Any:
