@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.core.signals import request_finished, request_started
@@ -21,7 +20,7 @@ from django.db import close_old_connections, connections
 
 from ..scopes import Scope, inherited, lending, usable
 from .places import ByDjango, InScope, InThread, Place
-from .turns import Turns
+from .turns import Turns, turn_at
 
 __all__ = [
     "Caller",
@@ -37,10 +36,10 @@ __all__ = [
 class Caller:
     """One connection of Django's, and the place where it may be used."""
 
-    def __init__(self, wrapper: Any, place: Place, patience: float) -> None:
+    def __init__(self, wrapper: Any, place: Place, turns: Turns) -> None:
         self.wrapper = wrapper
         self.place = place
-        self.turns = Turns(place, wrapper.alias, patience)
+        self.turns = turns
 
     @property
     def in_transaction(self) -> bool:
@@ -48,7 +47,21 @@ class Caller:
         return bool(self.wrapper.in_atomic_block) and not self.turns.has_begun(self.wrapper)
 
 
-_callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
+_CALLERS, _TURNS = "django_bridge_callers", "django_bridge_turns"
+"""What is kept on Django's connection itself, so that it goes with it."""
+_DEPTH = 16
+"""Sync and async code call each other in turns, each time in another place; those of calls that are over are many."""
+
+
+def _caller_at(place: Place, wrapper: Any, patience: float) -> Caller:
+    kept = vars(wrapper)
+    callers: list[Caller] = kept.setdefault(_CALLERS, [])
+    for known in reversed(list(callers)):
+        if known.place == place:
+            return known
+    found = Caller(wrapper, place, kept.setdefault(_TURNS, Turns(wrapper.alias, patience)))
+    callers[:] = [*callers[1 - _DEPTH :], found]
+    return found
 
 
 def is_in_a_test(wrapper: Any) -> bool:
@@ -81,10 +94,7 @@ async def _caller_in(place: Place, connection_of: Callable[[str], Any], alias: s
     wrapper = await place.call(connection_of, alias)
     if wrapper is None:
         return None
-    known = _callers.get(wrapper)
-    if known is None or known.place != place:
-        known = _callers[wrapper] = Caller(wrapper, place, patience)
-    return known
+    return _caller_at(place, wrapper, patience)
 
 
 def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None:
@@ -93,19 +103,14 @@ def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None
     if there is None or wrapper is None or not wrapper.in_atomic_block or getattr(wrapper, "shared", None) is not None:
         return None
     place = InScope(there)
-    known = _callers.get(wrapper)
-    if known is None or known.place != place:
-        known = _callers[wrapper] = Caller(wrapper, place, patience)
+    known = _caller_at(place, wrapper, patience)
     return known if known.in_transaction else None
 
 
 async def turn_of_this_task() -> None:
     """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
     executor = _executor()
-    place = ByDjango() if executor is None else InThread(executor)
-    for caller in list(_callers.values()):
-        if caller.place == place:
-            await caller.turns.wait()
+    await turn_at(ByDjango() if executor is None else InThread(executor))
 
 
 def _executor() -> Executor | None:

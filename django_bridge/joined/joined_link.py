@@ -78,7 +78,7 @@ class JoinedLink(Link):
     async def _begin_now(self) -> None:
         try:
             with unheard():  # on the pool it is a BEGIN
-                self._turn = await self._turns.begin(self, self.options, durable=self.durable)
+                self._turn = await self._turns.begin(self, self._place, self.options, durable=self.durable)
         except Exception:
             raise
         except BaseException:
@@ -107,7 +107,7 @@ class JoinedLink(Link):
 
     def savepoint(self, name: str) -> None:
         self.before(Kind.CONTROL)  # it stands in a block, which begins first
-        turn: Turn = await_(self._turns.begin(self))
+        turn: Turn = await_(self._turns.begin(self, self._place))
         self._blocks[name] = turn
 
     def release(self, name: str) -> None:

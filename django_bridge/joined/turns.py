@@ -19,18 +19,26 @@ from .following import Following
 from .link import Link, RolledBack
 from .places import Place
 
-__all__ = ["Turn", "Turns", "somebody_has_a_turn"]
+__all__ = ["Turn", "Turns", "somebody_has_a_turn", "turn_at"]
 
 T = TypeVar("T")
 
 _mine: ContextVar[tuple[Turn, ...]] = ContextVar("django_bridge_turns", default=())
 """The turns of this task and of those that it descends from."""
-_open = 0
+_busy: set[Turns] = set()
+"""Those with an open block, so that who need not wait asks nothing else."""
 
 
 def somebody_has_a_turn() -> bool:
     """Whether there is any block at all that a call might have to wait for."""
-    return _open > 0
+    return bool(_busy)
+
+
+async def turn_at(place: Place) -> None:
+    """Waits until no other task has a block open that it opened at ``place``."""
+    for turns in list(_busy):
+        if turns.are_at(place):
+            await turns.wait()
 
 
 class Turn:
@@ -45,15 +53,15 @@ class Turn:
     following: Following | None = None
     """What follows Django's statements while the block is open."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, place: Place) -> None:
         self.link = link
+        self.place = place
 
 
 class Turns:
-    """The stack of one connection."""
+    """The stack of one connection, from whatever places it is used."""
 
-    def __init__(self, place: Place, alias: str, patience: float) -> None:
-        self._place = place
+    def __init__(self, alias: str, patience: float) -> None:
         self._alias = alias
         self._patience = patience
         """Seconds that a task waits for its turn."""
@@ -85,13 +93,19 @@ class Turns:
         blocks = wrapper.atomic_blocks
         return bool(blocks) and any(turn.block is blocks[0] for turn in self._stack)
 
-    async def begin(self, link: Link, options: TransactionOptions | None = None, *, durable: bool = False) -> Turn:
+    def are_at(self, place: Place) -> bool:
+        """Whether one of the blocks was opened there."""
+        return any(turn.place == place for turn in list(self._stack))
+
+    async def begin(
+        self, link: Link, place: Place, options: TransactionOptions | None = None, *, durable: bool = False
+    ) -> Turn:
         """Opens a block of Django's when it is this task's turn."""
         await self.wait()
-        turn = Turn(link)
+        turn = Turn(link, place)
         self._push(turn)
         try:
-            await self._place.call(self._enter, turn, options, durable)
+            await place.call(self._enter, turn, options, durable)
         except BaseException:
             self.abandon(turn)
             raise
@@ -101,7 +115,7 @@ class Turns:
     async def end(self, turn: Turn, *, failed: bool) -> None:
         """Ends a block, or has it end with those above it."""
         try:
-            await self._place.call(self._leave, turn, failed)
+            await turn.place.call(self._leave, turn, failed)
         except asyncio.CancelledError:
             self.abandon(turn)  # the call may have been dropped; if it was not, this does nothing
             raise
@@ -117,7 +131,7 @@ class Turns:
 
     def abandon(self, turn: Turn) -> None:
         """Rolls a block back without waiting, from whatever state its task was cancelled in."""
-        self._place.soon(self._leave, turn, True, then=self._wake)  # noqa: FBT003
+        turn.place.soon(self._leave, turn, True, then=self._wake)  # noqa: FBT003
 
     # -- where the connection is ---------------------------------------------------------------------------------
 
@@ -149,16 +163,16 @@ class Turns:
             turn.link.leave_block(turn.block, RolledBack() if failed else None)
 
     def _push(self, turn: Turn) -> None:
-        global _open  # noqa: PLW0603  (one number for the process, so that who need not wait asks nothing else)
         self._stack.append(turn)
-        _open += 1
+        _busy.add(self)
 
     def _forget(self, turn: Turn) -> None:
-        global _open  # noqa: PLW0603  (as above)
         turn.over = True
         if turn in self._stack:
             self._stack.remove(turn)
-            _open -= 1
+            _busy.discard(self)
+            if self._stack:  # asked afterwards: another thread may have opened one
+                _busy.add(self)
 
     def _wake(self) -> None:
         for woken in list(self._waiting):

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -1136,6 +1138,73 @@ def test_several_threads_have_callers_of_their_own(sync_shop: Any) -> None:
     assert errors == []
     expected = [f"{kind} {number} {turn}" for kind in ("async", "sync") for number in (0, 2) for turn in range(5)]
     assert committed(names) == sorted(expected)
+
+
+def test_a_callers_connection_can_be_forgotten(sync_shop: Any) -> None:
+    def call() -> weakref.ref[Any]:
+        with transaction.atomic():
+            beneath(partial(by_atomic, join=True), "one")
+            wrapper = connections["default"]
+            transaction.set_rollback(True)
+        wrapper.close()
+        return weakref.ref(wrapper)
+
+    with ThreadPoolExecutor(1) as threads:
+        gone = threads.submit(call).result(30)
+    gc.collect()
+    assert gone() is None
+
+
+def test_tasks_take_turns_although_sync_code_has_called_async_code_meanwhile(sync_shop: Any) -> None:
+    async def work(case: Any) -> None:
+        opened, ended = asyncio.Event(), asyncio.Event()
+
+        async def fails() -> None:
+            async with atomic() as db:
+                db.add(SaNamed(name="never"))
+                await db.flush()
+                opened.set()
+                await ended.wait()
+                raise LookupError
+
+        async def keeps() -> None:
+            await opened.wait()
+            await sync_to_async(async_to_sync(looks))()
+            asyncio.get_running_loop().call_later(0.05, ended.set)
+            async with atomic() as db:
+                db.add(SaNamed(name="kept"))
+
+        outcomes = await asyncio.gather(fails(), keeps(), return_exceptions=True)
+        assert [type(one) for one in outcomes] == [LookupError, type(None)], outcomes
+        assert await names_now() == ["kept"]
+
+    async def looks() -> None:
+        async with session():
+            pass
+
+    in_a_test_case(work, work)
+
+
+@pytest.mark.xfail(strict=True, reason="what a task sends to a thread itself waits for no other task's block")
+def test_what_a_task_writes_in_a_thread_beside_another_tasks_block_is_kept(sync_shop: Any) -> None:
+    async def work(case: Any) -> None:
+        opened, written = asyncio.Event(), asyncio.Event()
+
+        async def fails() -> None:
+            async with atomic():
+                opened.set()
+                await written.wait()
+                raise LookupError
+
+        async def keeps() -> None:
+            await opened.wait()
+            await sync_to_async(Named.objects.create)(name="kept")
+            written.set()
+
+        await asyncio.gather(fails(), keeps(), return_exceptions=True)
+        assert await names_now() == ["kept"]
+
+    in_a_test_case(work)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
