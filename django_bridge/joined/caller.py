@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.core.signals import request_finished, request_started
@@ -22,7 +21,7 @@ from django.db import close_old_connections, connections
 
 from ..scopes import Scope, inherited, lending, usable, visible
 from .places import InScope, InThread, Place, executor_of_this_task
-from .turns import Turns
+from .turns import Turns, busy
 
 __all__ = [
     "Caller",
@@ -50,7 +49,8 @@ class Caller:
         return bool(self.wrapper.in_atomic_block) and not self.turns.has_begun(self.wrapper)
 
 
-_callers: WeakKeyDictionary[Any, Caller] = WeakKeyDictionary()
+_CALLER = "django_bridge_caller"
+"""Where it is kept on Django's connection itself, so that it goes with it."""
 
 
 def is_in_a_test(wrapper: Any) -> bool:
@@ -83,9 +83,9 @@ async def _caller_in(place: Place, connection_of: Callable[[str], Any], alias: s
     wrapper = await place.call(connection_of, alias)
     if wrapper is None:
         return None
-    known = _callers.get(wrapper)
+    known: Caller | None = vars(wrapper).get(_CALLER)
     if known is None:
-        known = _callers[wrapper] = Caller(wrapper, place, patience)
+        known = vars(wrapper)[_CALLER] = Caller(wrapper, place, patience)
     return known
 
 
@@ -94,18 +94,18 @@ def _in_scope(there: Scope | None, alias: str, patience: float) -> Caller | None
     wrapper = there.wrappers.get(alias) if there is not None else None
     if there is None or wrapper is None or not wrapper.in_atomic_block or getattr(wrapper, "shared", None) is not None:
         return None
-    known = _callers.get(wrapper)
+    known: Caller | None = vars(wrapper).get(_CALLER)
     if known is None or not isinstance(known.place, InScope) or known.place.scope is not there:
-        known = _callers[wrapper] = Caller(wrapper, InScope(there), patience)
+        known = vars(wrapper)[_CALLER] = Caller(wrapper, InScope(there), patience)
     return known if known.in_transaction else None
 
 
 async def turn_of_this_task() -> None:
     """Waits until no other task has a block open on a connection that this task's calls of the ORM would use."""
     executor = executor_of_this_task()
-    for caller in list(_callers.values()):
-        if isinstance(caller.place, InThread) and caller.place.executor is executor:
-            await caller.turns.wait(as_owner=True)
+    for turns in busy():
+        if isinstance(turns.place, InThread) and turns.place.executor is executor:
+            await turns.wait(as_owner=True)
 
 
 def _known_connection(alias: str) -> Any:

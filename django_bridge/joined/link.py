@@ -117,7 +117,7 @@ class Link(PhysicalConnection):
 
     def _with_cursor(self, verb: str, statement: str, parameters: Any) -> tuple[Any, int, Any, Sequence[Any]]:
         wrapper = self.wrapper
-        with self._own_words(), closing(wrapper.create_cursor() if self.unlogged else wrapper.cursor()) as cursor:
+        with self._own_words(), closing(self._unlogged_cursor() if self.unlogged else wrapper.cursor()) as cursor:
             self.prepare(cursor)
             with unheard():  # the dialect has told of it
                 try:
@@ -127,6 +127,10 @@ class Link(PhysicalConnection):
                     raise
             rows = cursor.fetchall() if cursor.description else ()
             return cursor.description, cursor.rowcount, getattr(cursor, "lastrowid", None), rows
+
+    def _unlogged_cursor(self) -> Any:
+        self.wrapper.ensure_connection()
+        return self.wrapper.create_cursor()
 
     def _spoil(self, error: Error) -> None:
         wrapper = self.wrapper

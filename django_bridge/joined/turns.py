@@ -19,18 +19,24 @@ from asyncdb.errors import TransactionMisuse
 from .link import Link, RolledBack
 from .places import Place
 
-__all__ = ["Turn", "Turns", "somebody_has_a_turn"]
+__all__ = ["Turn", "Turns", "busy", "somebody_has_a_turn"]
 
 T = TypeVar("T")
 
 _mine: ContextVar[tuple[Turn, ...]] = ContextVar("django_bridge_turns", default=())
 """The turns of this task and of those that it descends from."""
-_open = 0
+_busy: set[Turns] = set()
+"""Those with an open block, so that who need not wait asks nothing else."""
 
 
 def somebody_has_a_turn() -> bool:
     """Whether there is any block at all that a call might have to wait for."""
-    return _open > 0
+    return bool(_busy)
+
+
+def busy() -> list[Turns]:
+    """The stacks of connections on which a block is open."""
+    return list(_busy)
 
 
 class Turn:
@@ -58,7 +64,7 @@ class Turns:
     """The stack of one connection."""
 
     def __init__(self, place: Place, alias: str, patience: float) -> None:
-        self._place = place
+        self.place = place
         self._alias = alias
         self._patience = patience
         """Seconds that a task waits for its turn."""
@@ -103,9 +109,9 @@ class Turns:
     async def give_back(self, turn: Turn) -> None:
         """Ends such a turn; what is left above it went with its block."""
         try:
-            await self._place.call(self._leave, turn, False)  # noqa: FBT003
+            await self.place.call(self._leave, turn, False)  # noqa: FBT003
         except asyncio.CancelledError:
-            self._place.soon(self._leave, turn, False, then=self._wake)  # noqa: FBT003
+            self.place.soon(self._leave, turn, False, then=self._wake)  # noqa: FBT003
             raise
         finally:
             self._wake()
@@ -127,7 +133,7 @@ class Turns:
         turn = Turn(link)
         self._push(turn)
         try:
-            await self._place.call(self._enter, turn, options)
+            await self.place.call(self._enter, turn, options)
         except BaseException:
             self.abandon(turn)
             raise
@@ -137,7 +143,7 @@ class Turns:
     async def end(self, turn: Turn, *, failed: bool) -> None:
         """Ends a block, or has it end with those above it."""
         try:
-            await self._place.call(self._leave, turn, failed)
+            await self.place.call(self._leave, turn, failed)
         except asyncio.CancelledError:
             self.abandon(turn)  # the call may have been dropped; if it was not, this does nothing
             raise
@@ -146,7 +152,7 @@ class Turns:
 
     def abandon(self, turn: Turn) -> None:
         """Rolls a block back without waiting, from whatever state its task was cancelled in."""
-        self._place.soon(self._leave, turn, True, then=self._wake)  # noqa: FBT003
+        self.place.soon(self._leave, turn, True, then=self._wake)  # noqa: FBT003
 
     # -- where the connection is ---------------------------------------------------------------------------------
 
@@ -178,16 +184,16 @@ class Turns:
             turn.link.leave_block(turn.block, RolledBack() if failed else None)
 
     def _push(self, turn: Turn) -> None:
-        global _open  # noqa: PLW0603  (one number for the process, so that who need not wait asks nothing else)
         self._stack.append(turn)
-        _open += 1
+        _busy.add(self)
 
     def _forget(self, turn: Turn) -> None:
-        global _open  # noqa: PLW0603  (as above)
         turn.over = True
         if turn in self._stack:
             self._stack.remove(turn)
-            _open -= 1
+            _busy.discard(self)
+            if self._stack:  # asked afterwards: another thread may have opened one
+                _busy.add(self)
 
     def _wake(self) -> None:
         for woken in list(self._waiting):

@@ -7,7 +7,7 @@ import unittest
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.db import connection
 from django.test import TestCase, override_settings
@@ -80,7 +80,16 @@ def committed(read: Callable[[], T]) -> T:
 
 def on_its_own_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs async code on a loop and a pool of its own, without a sync caller."""
-    return asyncio.run(work())
+    from tests.bridge.conftest import forget_connections
+
+    async def run() -> T:
+        await sync_to_async(forget_connections)()  # of the thread that is for all loops, where the ORM may be
+        try:
+            return await work()
+        finally:
+            await sync_to_async(forget_connections)()
+
+    return asyncio.run(run())
 
 
 def beneath(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
@@ -101,7 +110,7 @@ def in_a_test_case(
 ) -> type[TestCase]:
     """Runs functions as the tests of one ``django.test.TestCase``, in order; an error of any is raised here."""
     methods = {f"test_{number:02}": _as_method(test) for number, test in enumerate(tests)}
-    case: Any = type("Case", (TestCase,), {"databases": databases or {"default"}, **attributes, **methods})
+    case: Any = type("Case", (TestCase,), {"databases": {"default"}, **attributes, **methods})
     suite = unittest.TestSuite(map(case, methods))
     outcome = _Outcome()
     outcome.failfast = True

@@ -336,7 +336,7 @@ def test_select_for_update_locks_the_row(sync_shop: Any) -> None:
 
             assert committed(skips) == 0
     if sync_shop.on_server:
-        assert committed(lambda: Row.objects.count()) == 1
+        assert committed(Row.objects.count) == 1
 
 
 # -- transactions ------------------------------------------------------------------------------------------------------
@@ -567,29 +567,31 @@ def test_sessions_nest(sync_shop: Any) -> None:
     assert committed(names) == ["inner", "of the outer transaction", "outer"]
 
 
-def test_two_aliases_are_two_transactions(sync_shop: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_two_aliases_are_two_transactions(
+    sync_shop: Any, project: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     from tests.bridge.conftest import forget_connections
 
     both = {**settings.DATABASES, "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "other.db")}}
-    with pytest.warns(UserWarning, match="Overriding setting DATABASES"), override_settings(DATABASES=both):
-        monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(both))
-        with connections["other"].schema_editor() as editor:
-            editor.create_model(Named)
-        with transaction.atomic(), sync_session() as one, sync_session("other") as other:
-            one.add(SaNamed(name="default"))
-            other.add(SaNamed(name="other"))
-            assert names() == ["default"]
-            assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
-            with pytest.raises(LookupError), transaction.atomic(using="other"):
-                other.add(SaNamed(name="never"))
-                one.add(SaNamed(name="kept"))
-                raise LookupError
-        with pytest.raises(LookupError), sync_session("other") as other:
-            other.add(SaNamed(name="never"))
-            raise LookupError
-        assert committed(names) == ["default", "kept"]
+    project(DATABASES=both)
+    monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(both))
+    with connections["other"].schema_editor() as editor:
+        editor.create_model(Named)
+    with transaction.atomic(), sync_session() as one, sync_session("other") as other:
+        one.add(SaNamed(name="default"))
+        other.add(SaNamed(name="other"))
+        assert names() == ["default"]
         assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
-        forget_connections()
+        with pytest.raises(LookupError), transaction.atomic(using="other"):
+            other.add(SaNamed(name="never"))
+            one.add(SaNamed(name="kept"))
+            raise LookupError
+    with pytest.raises(LookupError), sync_session("other") as other:
+        other.add(SaNamed(name="never"))
+        raise LookupError
+    assert committed(names) == ["default", "kept"]
+    assert list(Named.objects.using("other").values_list("name", flat=True)) == ["other"]
+    forget_connections()
 
 
 def test_hooks_run_after_djangos_commit(sync_shop: Any) -> None:
