@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import connections
 
 from .connections import is_native
-from .scopes import hidden, left_to_django, on_the_loop
+from .scopes import enabled, hidden, left_to_django, on_the_loop
 from .transaction import atomic
 
 __all__ = ["async_views_too"]
@@ -35,8 +35,8 @@ def async_views_too(original: Callable[[Any, _View], _View]) -> Callable[[Any, _
             return original(handler, view)
         outside = getattr(view, "outside_scope", False)
         if iscoroutinefunction(view):
-            _require_native(aliases, view)
-            if on_the_loop() and not left_to_django() and not outside:
+            native = enabled() and all(map(is_native, aliases))
+            if native and on_the_loop() and not left_to_django() and not outside:
                 # Through what was there before us: tracing libraries put themselves there.
                 return original(handler, _left_alone(functools.reduce(_in_block, aliases, view)))
             view = _waited_for(view, aliases)
@@ -51,17 +51,6 @@ def _atomic_aliases(view: _View) -> list[str]:
     left_out = getattr(view, "_non_atomic_requests", ())
     databases = connections.settings.items()
     return [alias for alias, database in databases if database["ATOMIC_REQUESTS"] and alias not in left_out]
-
-
-def _require_native(aliases: list[str], view: _View) -> None:
-    for alias in aliases:
-        if not is_native(alias):
-            raise RuntimeError(
-                f"You cannot use ATOMIC_REQUESTS with async views. {alias!r} stays in Django's threads: decorate "
-                f"{getattr(view, '__qualname__', type(view).__qualname__)} with "
-                f"@transaction.non_atomic_requests({alias!r}) and await sync_to_async() of a function with "
-                f'transaction.atomic(), or take "mode": "threads" out of ASYNC_DB[{alias!r}]',
-            )
 
 
 def _in_block(view: Callable[..., Awaitable[Any]], alias: str) -> Callable[..., Awaitable[Any]]:
@@ -84,7 +73,8 @@ def _waited_for(view: Callable[..., Awaitable[Any]], aliases: list[str]) -> _Vie
     """The view for a thread that waits for it; Django's ``Atomic`` there covers what Django's threads do for it.
 
     So it is where a request is left to Django: under WSGI and in the test client, both of which wait by
-    ``async_to_sync``. The view's sessions join that block without being asked to, for it is the view's own.
+    ``async_to_sync``, and where the ORM is in threads. The view's sessions join that block without being asked to, for
+    it is the view's own.
     """
 
     # Without the view's __dict__, in which it may say that it is a coroutine function.

@@ -1,8 +1,8 @@
 """Everything that is put in the place of something of Django's or asgiref's, in one list; each with its way back.
 
-Not installed with ``ASYNC_DB_MODE=threads``, nor where Django or asgiref is not as it was read: then the ORM stays in
-Django's threads. Read in Django 5.2 and 6.1 and
-asgiref 3.13; ``drift.json`` has the hash of each function that is concerned.
+With ``ASYNC_DB_MODE=threads`` only that of ``ATOMIC_REQUESTS`` is installed; none where Django or asgiref is not as it
+was read: then the ORM stays in Django's threads. Read in Django 5.2 and 6.1 and asgiref 3.13; ``drift.json`` has the
+hash of each function that is concerned.
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ _undo: list[Callable[[], None]] = []
 
 def install() -> None:
     """Makes the ORM native in this process; again does nothing."""
-    if _undo or process_mode() != "native" or django.VERSION[:2] not in SUPPORTED_DJANGO:
+    if _undo or django.VERSION[:2] not in SUPPORTED_DJANGO:
         return
     if names := drift.changed():
         log.error("the ORM stays in Django's threads: %s changed since they were read (check E006)", ", ".join(names))
         return
     importlib.import_module(f"{__package__}.databases")  # puts the storage in its place
+    _put(_hooks_of_requests())
+    if process_mode() != "native":
+        return
     lazy.install()
     _undo.append(lazy.uninstall)
-    for hook in _hooks():
-        _undo.append(partial(setattr, hook.place, hook.name, vars(hook.place)[hook.name]))
-        setattr(hook.place, hook.name, hook.replacement)
+    _put(_hooks())
     scopes.enable(True)  # noqa: FBT003
 
 
@@ -81,6 +82,18 @@ def uninstall() -> None:
         _undo.pop()()
 
 
+def _put(hooks: Iterator[_Hook]) -> None:
+    for hook in hooks:
+        _undo.append(partial(setattr, hook.place, hook.name, vars(hook.place)[hook.name]))
+        setattr(hook.place, hook.name, hook.replacement)
+
+
+def _hooks_of_requests() -> Iterator[_Hook]:
+    """In either mode: a project that goes back to threads keeps its async views."""
+    handler = importlib.import_module("django.core.handlers.base").BaseHandler
+    yield _Hook(handler, "make_view_atomic", async_views_too(handler.make_view_atomic))
+
+
 def _hooks() -> Iterator[_Hook]:
     for name, application in _SENDS_TO_THREADS.items():
         if application is None or apps.is_installed(application):
@@ -89,8 +102,6 @@ def _hooks() -> Iterator[_Hook]:
                 yield _Hook(module, "sync_to_async", native)
     yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
     yield _Hook(SyncToAsync, "thread_handler", errand_to_its_end(SyncToAsync.thread_handler))
-    handler = importlib.import_module("django.core.handlers.base").BaseHandler
-    yield _Hook(handler, "make_view_atomic", async_views_too(handler.make_view_atomic))
     iterable = importlib.import_module("django.db.models.query").BaseIterable
     yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")

@@ -49,7 +49,7 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
                     self._watch()
                 self._waiter = waiter = self._watching.create_future()  # type: ignore[union-attr]  # just set
                 await waiter
-                if pgconn.pgconn_ptr is None:  # psycopg's generator would go on with what libpq has freed
+                if cast("Any", pgconn).pgconn_ptr is None:  # psycopg's generator would go on with what libpq has freed
                     raise psycopg.OperationalError("the connection was closed amid a statement")
                 state = gen.send(_READABLE)
         except StopIteration as done:

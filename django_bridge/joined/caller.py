@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, connections
+from django.db import connections
 
+from ..connections import is_native
 from ..scopes import Scope, inherited, lending, usable, visible
 from .places import InScope, InThread, Place, executor_of_this_task
 from .turns import Turns, busy
@@ -66,7 +66,7 @@ def is_of_an_async_view(wrapper: Any) -> bool:
 async def caller_beneath(alias: str, patience: float) -> Caller | None:
     """The caller, where there is one and it is in a transaction on ``alias``."""
     there = inherited()
-    if isinstance(there, Scope):
+    if isinstance(there, Scope) and is_native(alias):
         return _in_scope(usable(), alias, patience)
     found = await _caller_in(InThread(), _known_connection, alias, patience)
     return found if found is not None and found.in_transaction else None
@@ -125,9 +125,33 @@ def lent_by_a_test() -> Iterator[None]:
         return
     token = visible.set(lent)
     try:
-        yield
+        with _kept_open(lent.values()):
+            yield
     finally:
         visible.reset(token)
+
+
+@contextlib.contextmanager
+def _kept_open(wrappers: Iterable[Any]) -> Iterator[None]:
+    """Has the requests that a test sends leave its connections open.
+
+    Django's clients switch the receiver off around each request, which several at once do not survive.
+    """
+    kept = [wrapper for wrapper in wrappers if _CLOSES not in vars(wrapper)]
+    for wrapper in kept:
+        vars(wrapper)[_CLOSES] = _stays_open
+    try:
+        yield
+    finally:
+        for wrapper in kept:
+            del vars(wrapper)[_CLOSES]
+
+
+_CLOSES = "close_if_unusable_or_obsolete"
+
+
+def _stays_open() -> None:
+    """In the place of what ``close_old_connections`` calls."""
 
 
 @contextlib.contextmanager
@@ -150,16 +174,14 @@ def lent_to_the_loop(aliases: Iterable[str]) -> Iterator[None]:
         (SyncToAsync.thread_sensitive_context, context),
     ]
     tokens = [(variable, variable.set(value)) for variable, value in settings]
-    connected = [signal for signal in (request_started, request_finished) if signal.disconnect(close_old_connections)]
     for wrapper in lent.values():
         wrapper.inc_thread_sharing()
     try:
-        yield
+        with _kept_open(lent.values()):
+            yield
     finally:
         for wrapper in lent.values():
             wrapper.dec_thread_sharing()
-        for signal in connected:
-            signal.connect(close_old_connections)
         for variable, token in tokens:
             with contextlib.suppress(ValueError):  # pytest may run fixtures and their ends in contexts of their own
                 variable.reset(token)

@@ -18,7 +18,7 @@ from django.template.response import SimpleTemplateResponse
 from django.test import AsyncClient, Client
 from django.utils.decorators import method_decorator
 from django.views import View
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from asyncdb import Session
 from asyncdb.engine import pool_of
@@ -27,7 +27,9 @@ from tests.bridge.shared import Kind, clear, create_without_savepoint, models, o
 
 from .site import PREFIX, SCOPED, around, asked, get, site
 
-pytestmark = pytest.mark.native_only("with threads Django refuses ATOMIC_REQUESTS for async views")
+pytestmark = pytest.mark.native_only(
+    "the view looks at the pool, and from another connection at what it has not committed"
+)
 
 MIDDLEWARE = {
     "the scope's": [SCOPED],
@@ -542,14 +544,25 @@ async def test_the_first_alias_commits_first_as_in_django(two: Any, project: Any
     assert order == ["default", "other"] * 2
 
 
-async def test_an_alias_in_threads_is_refused_with_what_to_do(two: Any) -> None:
+@pytest.mark.native_only(None)
+async def test_an_async_view_on_an_alias_in_threads_is_in_djangos_transaction_there(two: Any, project: Any) -> None:
+    """With ``ASYNC_DB_MODE=threads`` too: who goes back changes no view."""
     two(other={"ATOMIC_REQUESTS": True}, ASYNC_DB={"other": {"mode": "threads"}})
-    with pytest.raises(RuntimeError, match="You cannot use ATOMIC_REQUESTS with async views") as caught:
-        BaseHandler().make_view_atomic(writes_all)
-    for word in ("'other'", "writes_all", "non_atomic_requests('other')", "sync_to_async", '"mode": "threads"'):
-        assert word in str(caught.value)
-    marked = transaction.non_atomic_requests(using="other")(functools.partial(writes_all))
-    assert BaseHandler().make_view_atomic(marked) is marked
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await ContentType.objects.using("other").acreate(app_label="a", model="two")
+        await database("other").execute(insert(Kind).values(app_label="a", model="three"))
+        async with atomic("other") as db:
+            await session_writes(db, "four")
+        if request.path == "/fails":
+            raise LookupError
+        return HttpResponse(str(await database("other").fetch_val(select(func.count()).select_from(Kind))))
+
+    site(project=project, middleware=[SCOPED], view=view, fails=view)
+    assert (await get("/fails"))[0] == 500
+    assert await outside("other") == []
+    assert await get("/view") == (200, b"3")
+    assert await outside("other") == ["four", "three", "two"]
 
 
 # Left to Django

@@ -103,8 +103,8 @@ async def test_who_waits_on_a_connection_that_is_closed_is_told_at_once(database
     with pytest.raises(Exception, match="closed"):
         async with database.session() as db:
             link = physical((await db.connection()).sync_connection.connection)
-            waiting = asyncio.create_task(db.fetch_val(text("SELECT pg_sleep(30)")))
+            waiting = asyncio.create_task(db.fetch_val(text("SELECT pg_sleep(3)")))
             await asyncio.sleep(0.2)
             link.terminate()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(2):
                 await waiting
