@@ -14,7 +14,6 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning
-from django.core.exceptions import ImproperlyConfigured
 
 from ._foundation import SUPPORTED_DJANGO, foreign_asyncdb
 
@@ -135,14 +134,13 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W001 to W003: settings that do not do under ASGI what they seem to do."""
+    """W001 and W002: settings that do not do under ASGI what they seem to do."""
     return [
         message
         for alias, database in settings.DATABASES.items()
         for message in (
             *_about_age(alias, database),
             *_about_memory(alias, database),
-            *_about_requests(alias, database),
         )
     ]
 
@@ -165,30 +163,6 @@ def _about_memory(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage
             "nothing of what Django wrote.",
             "Use a file, or a shared one: 'NAME': 'file:shared?mode=memory&cache=shared'.",
         )
-
-
-def _about_requests(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage]:
-    if database.get("ATOMIC_REQUESTS") and not _is_native(alias):
-        yield _warning(
-            "W003",
-            f"ATOMIC_REQUESTS of database {alias!r}, whose ORM stays in Django's threads: every async view of this "
-            "project is refused, unless it is marked.",
-            f"Mark async views with django.db.transaction.non_atomic_requests({alias!r}).",
-        )
-
-
-def _is_native(alias: str) -> bool:
-    if foreign_asyncdb() is not None:
-        return False
-    from asyncdb.errors import ConfigurationError
-
-    from .connections import is_native
-    from .scopes import enabled
-
-    try:
-        return enabled() and is_native(alias)
-    except (ConfigurationError, ImproperlyConfigured):
-        return True  # E001 or E002 says what is wrong
 
 
 def check_servers(

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.db.models import QuerySet
 
 from asyncdb import engine
-from django_bridge import _foundation, checks, hooks
+from django_bridge import _foundation, checks
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"
 
@@ -41,7 +41,7 @@ def test_good_settings_have_no_message(default: Any, tmp_path: Path) -> None:
         ("sqlite", None, {"ENGINE": "django.db.backends.dummy"}, None),
         ("sqlite", {}, {"ENGINE": "django.db.backends.dummy"}, "E002"),
         ("sqlite", None, {"NAME": ":memory:"}, "W002"),
-        ("mysql", {"mode": "threads"}, {"ATOMIC_REQUESTS": True}, "W003"),
+        ("mysql", {"mode": "threads"}, {"ATOMIC_REQUESTS": True}, None),
     ],
 )
 def test_a_setting_has_its_check(
@@ -53,17 +53,6 @@ def test_a_setting_has_its_check(
     for message in found:
         assert message.hint
         assert f"checks.md#{(expected or '').lower()}" in message.hint
-
-
-@pytest.mark.native_only("with threads Django refuses ATOMIC_REQUESTS for async views")
-def test_atomic_requests_are_well_where_async_views_are_covered(default: Any) -> None:
-    default("mysql", ATOMIC_REQUESTS=True)
-    assert ours() == []
-    hooks.uninstall()
-    try:
-        assert ids(ours()) == ["W003"]
-    finally:
-        hooks.install()
 
 
 def test_an_unknown_alias_is_an_error(project: Any) -> None:
