@@ -34,6 +34,7 @@ fresh_clone() ( # what is committed, in a folder with another name, twice: the s
 
 step lint make lint
 step test make test
+step shared-tx env SHARED_TX_PROGRAMS=2000 make test ARGS="tests/bridge/test_shared_tx_programs.py"
 step isolation env ISOLATION=all make test ARGS="tests/isolation"
 step kill-switch env ASYNC_DB_MODE=threads make test ARGS="tests/bridge -m 'not native_only'"
 step docs make docs

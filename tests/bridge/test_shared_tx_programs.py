@@ -35,7 +35,7 @@ from tests.bridge.shared import (
 pytestmark = pytest.mark.native_only("asgiref forgets for whom a thread waits, which is cured with the hooks alone")
 
 
-PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "50"))
+PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "200"))
 """Programs a family."""
 
 WRITE = {
@@ -168,6 +168,7 @@ class Run(Outcome):
             raise Boom
 
 
+@pytest.mark.timeout(120 + PROGRAMS)
 @settings(
     max_examples=PROGRAMS,
     deadline=None,
