@@ -10,6 +10,7 @@ VENV ?= .venv
 DB ?= sqlite
 FAMILIES ?=
 ONCE ?=
+WORKERS ?= 2
 ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -43,6 +44,7 @@ help:  ## list the targets
 	@echo
 	@echo 'DB=sqlite|mariadb|postgresql  ONCE=1       for demo'
 	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test, conformance; ARGS for bench as well'
+	@echo 'WORKERS=0                                  tests one after the other, in one process'
 	@echo 'PYTHON=python3.13 VENV=.venv-313           another interpreter, beside the first'
 
 setup: $(STAMPS)/test $(STAMPS)/lint $(foreach f,$(families),$(needs_$f))  ## everything that test and lint need
@@ -51,7 +53,7 @@ demo: $(STAMPS)/demo $(needs_$(demo_family))  ## serve the atlas: DB=sqlite|mari
 	@$(PY) examples/atlas/demo.py --db $(DB) $(if $(ONCE),--once)
 
 test: $(STAMPS)/test $(foreach f,$(families),$(needs_$f))  ## all tests, on servers that they start: FAMILIES=, ARGS=
-	@PYTHONDEVMODE=1 $(PY) -m pytest $(ARGS)
+	@PYTHONDEVMODE=1 $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMPS)/lint  ## ruff, mypy, import-linter, the exported names
 	$(PY) -m ruff check
