@@ -11,7 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
 
-from .scopes import Scope, entered, hidden, scope
+from .scopes import Scope, entered, hidden, scope, scope_from_thread
 
 __all__ = ["ScopeMiddleware", "outside_scope"]
 
@@ -36,14 +36,16 @@ class ScopeMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        return self._in_scope(request) if iscoroutinefunction(self) else self.get_response(request)
+        if iscoroutinefunction(self):
+            return self._in_scope(request)
+        with scope_from_thread() as place:  # under ASGI Django runs it in a thread where one below it is sync
+            response = self.get_response(request)
+        return response if place is None else _in_place(response, place)
 
     async def _in_scope(self, request: HttpRequest) -> Any:
         async with scope() as place:
             response: Any = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-        if _is_read_in_a_thread(response):
-            response.streaming_content = _Body(response.streaming_content, place)
-        return response
+        return _in_place(response, place)
 
 
 def outside_scope(view: V) -> V:
@@ -66,6 +68,12 @@ def outside_scope(view: V) -> V:
                 return view(*args, **kwargs)
 
     return cast("V", left_to_django)
+
+
+def _in_place(response: Any, place: Scope) -> Any:
+    if _is_read_in_a_thread(response):
+        response.streaming_content = _Body(response.streaming_content, place)
+    return response
 
 
 def _is_read_in_a_thread(response: Any) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "errand_of_this_thread",
     "errand_to_its_end",
     "has_sync_caller",
+    "loop_of_this_thread",
     "runs_for",
     "waiter_for",
 ]
@@ -40,6 +41,11 @@ _SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
 def errand_of_this_thread() -> Errand | None:
     """The call of ``sync_to_async`` that this thread works on; None in any other thread."""
     return getattr(SyncToAsync.threadlocal, "task_context", None)
+
+
+def loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
+    """The loop whose task waits for this thread."""
+    return getattr(SyncToAsync.threadlocal, "main_event_loop", None)
 
 
 def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:

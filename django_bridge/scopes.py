@@ -33,9 +33,28 @@ from asyncdb.errors import NoEventLoop
 from asyncdb.greenlets import in_greenlet, spawned
 
 from .errors import ScopeClosed, ScopeOwnedByTask
-from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for, waiter_for
+from .ownership import (
+    Errand,
+    acts_for,
+    errand_of_this_thread,
+    has_sync_caller,
+    loop_of_this_thread,
+    runs_for,
+    waiter_for,
+)
 
-__all__ = ["OUTSIDE", "Scope", "Seat", "hidden", "inherited", "on_the_loop", "scope", "scope_of_this_thread", "usable"]
+__all__ = [
+    "OUTSIDE",
+    "Scope",
+    "Seat",
+    "hidden",
+    "inherited",
+    "on_the_loop",
+    "scope",
+    "scope_from_thread",
+    "scope_of_this_thread",
+    "usable",
+]
 
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.scope")
@@ -477,6 +496,33 @@ def scope_of_this_thread() -> Scope | None:
     found = _from_thread(there.loop, _scope_for(there, errand))
     _of_this_thread.known = (there, errand, found)
     return found
+
+
+@contextmanager
+def scope_from_thread() -> Iterator[Scope | None]:
+    """A scope of the task that waits for this thread, where ``sync_to_async`` started it; none elsewhere (WSGI)."""
+    errand, loop = errand_of_this_thread(), loop_of_this_thread()
+    there = _current.get()
+    made = None
+    if _enabled and errand is not None and loop is not None and there is None and not has_sync_caller():
+        made = _from_thread(loop, _opened_for(errand))
+    if made is None:
+        yield there if isinstance(there, Scope) else None
+        return
+    with entered(made):
+        try:
+            yield made
+        finally:
+            _from_thread(made.loop, _closed(made))
+
+
+async def _opened_for(errand: Errand) -> Scope | None:
+    waiter = waiter_for(errand)
+    return None if waiter is None else Scope(waiter, asyncio.get_running_loop())
+
+
+async def _closed(ended: Scope) -> None:
+    ended.close()
 
 
 def _from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

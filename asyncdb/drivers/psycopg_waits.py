@@ -49,6 +49,8 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
                     self._watch()
                 self._waiter = waiter = self._watching.create_future()  # type: ignore[union-attr]  # just set
                 await waiter
+                if cast("Any", pgconn).pgconn_ptr is None:  # psycopg's generator would go on with what libpq has freed
+                    raise psycopg.OperationalError("the connection was closed amid a statement")
                 state = gen.send(_READABLE)
         except StopIteration as done:
             if state is None:
@@ -81,6 +83,10 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
                 return
         self.unwatch()
         self.pgconn.finish()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiter.set_result(None)
 
     async def close(self) -> None:
         self.unwatch()

@@ -463,6 +463,40 @@ async def test_many_requests_through_a_sync_only_middleware_keep_their_transacti
 
 
 @pytest.mark.native_only("with threads, the middleware's transaction is another connection's")
+async def test_above_a_sync_only_middleware_there_is_a_scope_for_everything_below(
+    shop: Any, rows: Any, asgi: Any
+) -> None:
+    """Django runs whatever can be sync above a sync-only middleware in its thread, ``ScopeMiddleware`` too."""
+    shop.configure(async_db={"pool_size": 1})
+    before = await run_django(who) if shop.on_server else 0
+    seen: list[int] = []
+
+    def ask() -> None:
+        rows.create(number=1)
+        seen.append(who() if shop.on_server else 0)
+
+    def middle(get_response: Any, request: HttpRequest) -> Any:
+        ask()
+        return get_response(request)
+
+    def view(request: HttpRequest) -> HttpResponse:
+        ask()
+        return HttpResponse("sync")
+
+    async def async_view(request: HttpRequest) -> HttpResponse:
+        await run_django(ask)
+        await sync_to_async(ask)()
+        return HttpResponse("async")
+
+    around.update({"sync": middle})
+    asgi([SCOPED, f"{PREFIX}SyncOnly"], view=view, async_view=async_view)
+    assert await get("/view") == (200, b"sync")
+    assert await get("/async_view") == (200, b"async")
+    assert seen == [before] * 5
+    assert shop.checked_out() == 0
+
+
+@pytest.mark.native_only("with threads, the middleware's transaction is another connection's")
 async def test_a_sync_view_uses_the_pool_and_gives_back(shop: Any, rows: Any, asgi: Any) -> None:
     shop.configure(async_db={"pool_size": 1})
     before = await run_django(who) if shop.on_server else 0

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from sqlalchemy import select, text
 
+from asyncdb.drivers.physical import physical
+
 pytestmark = pytest.mark.families("postgresql")
 
 
@@ -95,3 +97,14 @@ async def test_what_the_server_says_unasked_does_not_keep_the_loop_busy(database
         await listener.commit()
         await listener.execute(text("UNLISTEN news"))
         await listener.commit()
+
+
+async def test_who_waits_on_a_connection_that_is_closed_is_told_at_once(database):
+    with pytest.raises(Exception, match="closed"):
+        async with database.session() as db:
+            link = physical((await db.connection()).sync_connection.connection)
+            waiting = asyncio.create_task(db.fetch_val(text("SELECT pg_sleep(3)")))
+            await asyncio.sleep(0.2)
+            link.terminate()
+            async with asyncio.timeout(2):
+                await waiting
