@@ -21,6 +21,7 @@ django.setup()
 from asgiref.sync import sync_to_async  # noqa: E402
 from django.apps import apps  # noqa: E402
 from django.conf import settings  # noqa: E402
+from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import override_settings  # noqa: E402
 from sqlalchemy import make_url  # noqa: E402
@@ -108,6 +109,13 @@ def forget_connections() -> None:
             with suppress(Exception):
                 connections[alias].close()
             del connections[alias]
+
+
+@pytest.fixture
+async def migrated(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
+    with django_db_blocker.unblock():
+        await run_django(call_command, "migrate", "contenttypes", verbosity=0, interactive=False)
+        yield bridged
 
 
 # The ORM on the loop, and Django's own connections beside it, on the same fresh database

@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.contenttypes.models import ContentType
-from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
 from django_bridge import database, run_django, scope
 
+from .content_types import count, create, run
+
 pytestmark = pytest.mark.native_only("it looks at scopes and their pool")
-
-
-@pytest.fixture
-async def migrated(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
-    with django_db_blocker.unblock():
-        await run_django(call_command, "migrate", "contenttypes", verbosity=0, interactive=False)
-        yield bridged
-
-
-def create(name: str) -> None:
-    ContentType.objects.create(app_label="review", model=name)
-
-
-def count(name: str) -> int:
-    return ContentType.objects.filter(model=name).count()
-
-
-def run(sql: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall() if cursor.description else None
 
 
 async def test_a_stream_read_on_after_its_scope_is_never_cut_short_in_silence(migrated: Any) -> None:
@@ -112,9 +91,17 @@ async def test_callproc_works_in_a_thread(migrated: Any) -> None:
 async def test_after_a_connection_was_lost_in_a_transaction_the_next_query_has_another(
     where: Any, migrated: Any, family: str
 ) -> None:
-    ask, kill = {
-        "mariadb": ("SELECT CONNECTION_ID()", "KILL %d"),
-        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%d)"),
+    ask, kill, alive = {
+        "mariadb": (
+            "SELECT CONNECTION_ID()",
+            "KILL %d",
+            "SELECT 1 FROM information_schema.processlist WHERE id = %d",
+        ),
+        "postgresql": (
+            "SELECT pg_backend_pid()",
+            "SELECT pg_terminate_backend(%d)",
+            "SELECT 1 FROM pg_stat_activity WHERE pid = %d",
+        ),
     }[family]
 
     def work() -> int:
@@ -124,8 +111,12 @@ async def test_after_a_connection_was_lost_in_a_transaction_the_next_query_has_a
             other = connection.copy()
             with other.cursor() as cursor:
                 cursor.execute(kill % number)
+                until = time.monotonic() + 5
+                cursor.execute(alive % number)
+                while cursor.fetchall():
+                    assert time.monotonic() < until
+                    cursor.execute(alive % number)
             other.close()
-            time.sleep(0.2)
             count("lost")
         return count("lost")
 

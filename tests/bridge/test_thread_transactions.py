@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.contenttypes.models import ContentType
-from django.core.management import call_command
 from django.db import connection, transaction
 
 from django_bridge import database, run_django, scope
 
+from .content_types import count, create, run
+
 pytestmark = pytest.mark.native_only("it looks at scopes and their pool")
-
-
-@pytest.fixture
-async def migrated(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
-    with django_db_blocker.unblock():
-        await run_django(call_command, "migrate", "contenttypes", verbosity=0, interactive=False)
-        yield bridged
-
-
-def create(name: str) -> None:
-    ContentType.objects.create(app_label="review", model=name)
-
-
-def count(name: str) -> int:
-    return ContentType.objects.filter(model=name).count()
-
-
-def run(sql: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall() if cursor.description else None
 
 
 def leave_nothing() -> str:
@@ -95,6 +75,7 @@ async def test_a_connection_closed_in_a_thread_does_not_leave_the_transaction_th
 async def test_a_thread_whose_request_was_cancelled_does_not_believe_that_it_committed(migrated: Any) -> None:
     outcome: list[Any] = []
     began, ended = asyncio.Event(), asyncio.Event()
+    go_on = threading.Event()
     loop = asyncio.get_running_loop()
 
     def work() -> None:
@@ -102,7 +83,7 @@ async def test_a_thread_whose_request_was_cancelled_does_not_believe_that_it_com
             with transaction.atomic():
                 create("lost")
                 loop.call_soon_threadsafe(began.set)
-                time.sleep(0.5)
+                assert go_on.wait(5)
             outcome.append("left normally")
         except Exception as err:
             outcome.append(type(err).__name__)
@@ -117,6 +98,7 @@ async def test_a_thread_whose_request_was_cancelled_does_not_believe_that_it_com
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    go_on.set()
     await asyncio.wait_for(ended.wait(), 5)
     assert (outcome[0] == "left normally") == bool(await run_django(count, "lost"))
 
