@@ -79,7 +79,9 @@ class Block(AbstractAsyncContextManager[Session]):
     def _enter(self) -> None:
         wrapper, atomic = self._wrapper, self._atomic
         self._refuse_what_nested_blocks_cannot()
-        self._outermost = not wrapper.in_atomic_block
+        self._outermost = not wrapper.in_atomic_block or bool(
+            getattr(wrapper.atomic_blocks[-1], "_from_testcase", False)
+        )
         with self._told():
             self._ground.begin(atomic, self._options)
         if (shared := wrapper.shared) is None:
@@ -93,7 +95,7 @@ class Block(AbstractAsyncContextManager[Session]):
         self._shared = shared
 
     def _told(self) -> AbstractContextManager[None]:
-        """BEGIN and COMMIT are nobody's query, as they are of a session; a savepoint is one."""
+        """BEGIN and COMMIT are nobody's query, as they are of a session, nor what stands for them in a test."""
         return unheard() if self._outermost else nullcontext()
 
     def _refuse_what_nested_blocks_cannot(self) -> None:

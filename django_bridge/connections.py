@@ -55,9 +55,10 @@ class Storage:
                 if alias not in there.elsewhere:
                     there.elsewhere[alias] = Elsewhere(alias)
                 return there.elsewhere[alias]
-        seen = visible.get()
-        if seen is not None and alias in seen and (lending.get() or on_the_loop()):
-            return seen[alias]
+        seen = (visible.get() or {}).get(alias)
+        # One whose transaction is over is what a block that was never left has left in the thread's context.
+        if seen is not None and seen.in_atomic_block and (lending.get() or on_the_loop()):
+            return seen
         return getattr(self._djangos, alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:

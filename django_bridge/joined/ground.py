@@ -101,7 +101,8 @@ class _BeforeTheOrm:
         self.shared = shared
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:  # noqa: FBT001
-        if not self._link.speaking and isinstance(sql, str):
+        over = self.shared.wrapper.shared is not self.shared  # hooks run while the block is being left
+        if not over and not self._link.speaking and isinstance(sql, str):
             self.shared.before(sql)
         return execute(sql, params, many, context)
 

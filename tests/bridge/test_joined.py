@@ -837,6 +837,26 @@ def test_a_callers_transaction_ends_well_although_a_session_was_left_open(sync_s
         gc.collect()
 
 
+@pytest.mark.filterwarnings(LEFT_OPEN, "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_block_that_was_never_left_shows_its_connection_to_nobody_afterwards(sync_shop: Any) -> None:
+    async def leaks() -> None:
+        block = atomic(join=True)
+        kept_alive.append((await block.__aenter__(), block))
+        assert connections["default"] is callers
+
+    async def sees() -> Any:
+        return connections["default"]
+
+    try:
+        with transaction.atomic():
+            callers = connections["default"]
+            beneath(leaks)
+        assert beneath(sees) is not callers
+    finally:
+        kept_alive.clear()
+        gc.collect()
+
+
 # -- cancelled ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,12 +7,16 @@ import inspect
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.db import connections
 from sqlalchemy import literal, select, text
 
 from asyncdb import ConfigurationError, NoEventLoop, Session, UncommittedWrites, registry
 from django_bridge import atomic, database, session, with_session
+
+from .conftest import forget_connections
 
 CREATE = "CREATE TABLE visit (number INTEGER)"
 INSERT = "INSERT INTO visit VALUES (1)"
@@ -20,15 +24,18 @@ COUNT = "SELECT COUNT(*) FROM visit"
 
 
 @pytest.fixture
-async def two(project: Any, tmp_path: Any, django_db_blocker: Any) -> Any:
+async def two(project: Any, tmp_path: Any, django_db_blocker: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Two SQLite files, ``default`` and ``other``, each with the empty table ``visit``."""
     engine = "django.db.backends.sqlite3"
     project(DATABASES={alias: {"ENGINE": engine, "NAME": tmp_path / alias} for alias in ("default", "other")})
+    # Django's own connections go there too, which are atomic()'s with ASYNC_DB_MODE=threads.
+    monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
     for alias in ("default", "other"):
         await database(alias).execute(text(CREATE))
     with django_db_blocker.unblock():  # atomic() is the ORM's transaction too
         yield
     await registry.close_all()
+    await sync_to_async(forget_connections)()
 
 
 async def visits(using: str | None = None) -> int:
