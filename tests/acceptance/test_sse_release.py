@@ -53,12 +53,15 @@ async def opened(url: str, path: str, number: int) -> Streams:
         while set(seen.events) != {1}:
             assert max(seen.events) <= 1, "a stream had its second event before all had their first: raise EVERY"
             await asyncio.sleep(0.01)
+        taken_by_events = None
         while True:
-            checked_out = (await client.get("/health/")).json()["pool"]["checked_out"]
+            pool = (await client.get("/health/")).json()["pool"]
             seen.looks += 1
-            if set(seen.events) != {1}:
+            taken = pool["counts"]["checkouts"] - seen.looks  # each look takes one itself
+            taken_by_events = taken if taken_by_events is None else taken_by_events
+            if set(seen.events) != {1} or taken != taken_by_events:  # the second has come, or is on its way
                 return
-            seen.checked_out.append(checked_out)
+            seen.checked_out.append(pool["checked_out"])
             await asyncio.sleep(0.05)
 
     async with (
