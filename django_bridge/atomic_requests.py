@@ -17,7 +17,8 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import connections
 
 from .connections import is_native
-from .scopes import enabled, hidden, left_to_django, on_the_loop
+from .loops import on_the_loop
+from .scopes import enabled, hidden, left_to_django
 from .transaction import atomic
 
 __all__ = ["async_views_too"]

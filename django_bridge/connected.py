@@ -20,7 +20,8 @@ from django.db.transaction import TransactionManagementError
 
 from asyncdb.errors import ConnectFailed
 
-from .scopes import Scope, Seat, entered
+from .scopes import Scope, entered
+from .seats import Seat
 from .wrappers.families import wrapper_on
 
 

@@ -22,7 +22,10 @@ from asyncdb.greenlets import in_greenlet
 
 from .conf import bridge_for, settings_of
 from .elsewhere import Elsewhere
-from .scopes import Scope, Seat, inherited, lending, on_the_loop, scope_of_this_thread, visible
+from .loops import on_the_loop
+from .scope_threads import scope_of_this_thread
+from .scopes import Scope, inherited, lending, visible
+from .seats import Seat
 from .wrappers.base import OnSeat, forget_facts, share_view
 from .wrappers.families import has_driver, wrapper_on
 

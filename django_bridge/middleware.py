@@ -11,7 +11,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
 
-from .scopes import Scope, entered, hidden, scope, scope_from_thread
+from .scope_threads import scope_from_thread
+from .scopes import Scope, entered, hidden, scope
 
 __all__ = ["ScopeMiddleware", "outside_scope"]
 

@@ -29,7 +29,8 @@ from asyncdb.greenlets import await_, in_greenlet
 from .connections import is_native, spare_wrappers, threads_are_used
 from .joined.caller import lent_by_a_test, turn_of_this_task
 from .joined.turns import somebody_has_a_turn
-from .scopes import Scope, enabled, enter, inherited, leave, left_to_django, on_the_loop, usable
+from .loops import on_the_loop
+from .scopes import Scope, enabled, enter, inherited, leave, left_to_django, usable
 
 __all__ = [
     "asyncio_in_order",

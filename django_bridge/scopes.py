@@ -6,8 +6,6 @@
       Seat                takes a connection from the pool for a statement, keeps it as long as it must,
                           and gives it back when the operation ends
 
-A connection stays on its seat until the operation on the loop ends, or until the last cursor of a thread is closed;
-longer while a transaction is open, or when a statement left something on the session (``asyncdb.drivers.residue``).
 Only its owner uses a scope: whoever else reaches it by an inherited context gets a scope of its own, or an error
 where that would hide a transaction.
 """
@@ -16,55 +14,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
-from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError
 
-from asyncdb import Database
-from asyncdb.drivers.physical import Begun, PhysicalConnection
-from asyncdb.engine import pool_of
 from asyncdb.errors import NoEventLoop
-from asyncdb.greenlets import in_greenlet, spawned
+from asyncdb.greenlets import spawned
 
 from .errors import ScopeClosed, ScopeOwnedByTask
-from .ownership import (
-    Errand,
-    acts_for,
-    errand_of_this_thread,
-    has_sync_caller,
-    loop_of_this_thread,
-    runs_for,
-    waiter_for,
-)
+from .loops import run_on
+from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for
+from .seats import Seat
 
 __all__ = [
     "OUTSIDE",
     "Scope",
-    "Seat",
     "has_caller",
     "hidden",
     "inherited",
     "lending",
-    "on_the_loop",
     "on_the_pool",
     "scope",
-    "scope_from_thread",
-    "scope_of_this_thread",
     "usable",
     "visible",
 ]
 
 T = TypeVar("T")
 log = logging.getLogger("django_bridge.scope")
-
-_LOOK_AT_LOOP = 1.0
-"""Seconds between two looks of a waiting thread at its loop, which may be closed before it answers."""
 
 
 class _Outside:
@@ -83,141 +62,6 @@ lending: Final[ContextVar[bool]] = ContextVar("django_bridge_lending", default=F
 """Whether they are a test's, which the event loop on its thread and that loop's threads use as well."""
 _enabled = False
 _on_the_pool = False
-_of_this_thread = threading.local()
-
-
-class Seat:
-    """The place of one alias in a scope, on which at most one connection sits."""
-
-    link: Any = None
-    wrapper: Any = None
-    left: str | None = None
-    """What an earlier statement left on the session, by its first word."""
-    used = False
-    """Whether a statement was sent on the connection since it sits here."""
-    _checkout: Any = None
-    _pool: Any = None
-
-    def __init__(self, scope: Scope, alias: str, database: Callable[[], Database]) -> None:
-        self.scope = scope
-        self.alias = alias
-        self._database = database
-        self._cursors: dict[int, weakref.ref[Any]] = {}
-        self._streams: set[int] = set()
-
-    @classmethod
-    def lent(cls, scope: Scope, alias: str, link: PhysicalConnection) -> Seat:
-        """A seat on which somebody else has put a connection, who will take it away."""
-
-        def none() -> Database:
-            raise ScopeClosed(f"the connection of {alias!r} is not there any more")
-
-        seat = cls(scope, alias, none)
-        seat.link = link
-        return seat
-
-    def succeed(self, other: Seat) -> None:
-        """Takes the place of a seat whose scope has ended, and spares itself the way to the same pool."""
-        if other.scope.loop is self.scope.loop:
-            self._pool = other._pool
-
-    def beside(self, scope: Scope) -> Seat:
-        """A seat of the same alias in another scope."""
-        seat = Seat(scope, self.alias, self._database)
-        scope.seats[self.alias] = seat
-        return seat
-
-    # -- whose turn it is ----------------------------------------------------------------------------------------
-
-    def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls ``function`` in a greenlet on the scope's loop, whether the caller is there or in a thread.
-
-        - **errors**: ``ScopeOwnedByTask`` in another task, ``ScopeClosed`` after the scope's end,
-          ``SynchronousOnlyOperation`` on the loop outside of a greenlet.
-        """
-        if in_greenlet():
-            self.scope.require_task()
-            return function(*args)
-        if on_the_loop():
-            raise SynchronousOnlyOperation(
-                "the database was asked on the event loop by code that cannot wait: await the a* method "
-                "(aget, asave, async for), or run the whole function by `await run_django(function)`",
-            )
-        return self.scope.call_from_thread(self, function, *args)
-
-    # -- the connection ------------------------------------------------------------------------------------------
-
-    def taken(self) -> Any:
-        """The physical connection, taken from the pool if none sits here. In a greenlet."""
-        if self.link is None:
-            pool = self._pool
-            if pool is None or pool.closed:
-                pool = self._pool = pool_of(self._database().engine)
-            self._checkout = pool.checkout(self.scope.owner or self.scope.reader)
-            self.link = self._checkout.dbapi_connection
-            self.used = False
-        return self.link
-
-    def is_disconnect(self, error: Exception) -> bool:
-        """Whether the connection is of no use after ``error`` of its driver."""
-        if self._checkout is None:
-            return False
-        return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
-
-    @property
-    def holds_state(self) -> bool:
-        """Whether the connection carries what another would lack: a transaction, or something left on the session."""
-        link, wrapper = self.link, self.wrapper
-        if link is None:
-            return False
-        if self.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
-            return True
-        return link.doom is None and (link.begun is not Begun.NO or bool(link.server_in_transaction))
-
-    def settle(self) -> None:
-        """Gives the connection back if nothing keeps it here: no transaction, no residue, no open cursor."""
-        if self._checkout is None or self._cursors or self.holds_state:
-            return
-        self._leave(clean=self.link.doom is None)
-        if self.scope.owner is None:
-            self.scope.emptied()
-
-    def give_back(self) -> None:
-        """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
-        if self._checkout is not None:
-            self._leave(clean=self.left is None and not self._streams and self.link.nothing_to_end)
-
-    def _leave(self, *, clean: bool) -> None:
-        checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
-        left, self.left = self.left or ("an open stream" if self._streams else None), None
-        self._cursors.clear()
-        self._streams.clear()
-        self.wrapper.unseated()
-        try:
-            if clean:
-                checkout.close()
-            else:
-                link.doom = link.doom or (left and f"{left} left something on its session") or "a transaction was open"
-                checkout.invalidate()
-        except Exception as err:
-            log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)
-
-    def hold_for(self, cursor: object, *, streams: bool = False) -> None:
-        """Keeps the connection while ``cursor`` is open, or alive; of one that ``streams`` something may stay open."""
-        key = id(cursor)
-        if streams:
-            self._streams.add(key)
-        self._cursors[key] = weakref.ref(cursor, lambda _: self._closed(key))
-
-    def closed(self, cursor: object) -> None:
-        """Called when ``cursor`` is closed, from wherever that is."""
-        if self._cursors:
-            self._closed(id(cursor))
-
-    def _closed(self, key: int) -> None:
-        self._streams.discard(key)
-        if self._cursors.pop(key, None) is not None and not self._cursors:
-            self.scope.soon(self.settle)
 
 
 class Scope:
@@ -326,7 +170,7 @@ class Scope:
             )
         if self.closed or self.loop.is_closed():
             self._refuse_thread()
-        return _from_thread(self.loop, self._run_for_thread(errand, seat, function, args))
+        return run_on(self.loop, self._run_for_thread(errand, seat, function, args))
 
     async def _run_for_thread(
         self, errand: Errand | None, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
@@ -521,100 +365,6 @@ def left_to_django() -> bool:
     return there is OUTSIDE or (there is None and has_caller())
 
 
-def on_the_loop() -> bool:
-    """Whether an event loop runs in this thread."""
-    return asyncio._get_running_loop() is not None
-
-
 def task_name(task: asyncio.Task[Any] | None) -> str:
     """A task, as errors name it."""
     return f"task {task.get_name()!r}" if task is not None else "no task"
-
-
-def scope_of_this_thread() -> Scope | None:
-    """The scope that a thread works in: its caller's, or one for a task that is not the inherited scope's owner.
-
-    - **errors**: ``ScopeClosed`` where nobody waits for this thread any more.
-    """
-    there = _current.get()
-    if not isinstance(there, Scope):
-        return None
-    errand = errand_of_this_thread()
-    if errand is None:
-        return None
-    known: tuple[Scope, Errand, Scope] | None = getattr(_of_this_thread, "known", None)
-    if known is not None and known[0] is there and known[1] is errand and known[2].serves(errand):
-        return known[2]
-    if there.loop.is_closed():
-        return None
-    found = _from_thread(there.loop, _taken_on(there, errand))
-    _of_this_thread.known = (there, errand, found)
-    return found
-
-
-@contextmanager
-def scope_from_thread() -> Iterator[Scope | None]:
-    """A scope of the task that waits for this thread, where ``sync_to_async`` started it; none elsewhere (WSGI)."""
-    errand, loop = errand_of_this_thread(), loop_of_this_thread()
-    there = _current.get()
-    made = None
-    if _enabled and errand is not None and loop is not None and there is None and not has_caller():
-        made = _from_thread(loop, _opened_for(errand))
-    if made is None:
-        yield there if isinstance(there, Scope) else None
-        return
-    with entered(made):
-        try:
-            yield made
-        finally:
-            _from_thread(made.loop, _closed(made))
-
-
-async def _opened_for(errand: Errand) -> Scope | None:
-    waiter = waiter_for(errand)
-    return None if waiter is None else Scope(waiter, asyncio.get_running_loop())
-
-
-async def _closed(ended: Scope) -> None:
-    ended.close()
-
-
-def _from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Runs ``work`` on ``loop`` and blocks this thread until it is done, or the loop is closed."""
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    while True:
-        try:
-            return future.result(_LOOK_AT_LOOP)
-        except TimeoutError:
-            if future.done():
-                return future.result()  # it came in this moment, or the time-out is the statement's own
-            if loop.is_closed():
-                raise ScopeClosed("the event loop of this thread's scope was closed") from None
-
-
-async def _taken_on(there: Scope, errand: Errand) -> Scope:
-    found = await _scope_for(there, errand)
-    found.take_on(errand)
-    return found
-
-
-async def _scope_for(there: Scope, errand: Errand) -> Scope:
-    if not there.closed and there.owner is not None and runs_for(there.owner, errand):
-        return there
-    waiter = waiter_for(errand)
-    if waiter is None:
-        raise ScopeClosed(
-            f"a thread that {task_name(there.owner)} started asked for a connection, and nobody waits for that thread "
-            "any more: its caller was cancelled or has gone on; nothing was sent",
-        )
-    if not there.closed and there.holds_state:
-        there.refuse(waiter)
-    for guest in there.guests:
-        if guest.owner is waiter and not guest.closed:
-            return guest
-    made = Scope(waiter, there.loop)
-    made.view_of = there
-    if not there.closed:
-        there.outlive(made)
-    waiter.add_done_callback(lambda _: made.close())
-    return made

@@ -22,7 +22,7 @@ from .joined.dialects import engine_on, learn
 from .joined.following import Following, FollowingSession
 from .joined.link import Link
 from .lent import LentConnection
-from .scopes import on_the_loop
+from .loops import on_the_loop
 from .transaction import alias_of
 
 __all__ = ["sync_session"]

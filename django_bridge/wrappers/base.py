@@ -33,7 +33,9 @@ from asyncdb.greenlets import in_greenlet
 from asyncdb.listening import tell, unheard
 
 from ..errors import ScopeClosed
-from ..scopes import Scope, Seat, on_the_loop
+from ..loops import on_the_loop
+from ..scopes import Scope
+from ..seats import Seat
 from .shares import Shares, awaited
 
 T = TypeVar("T")

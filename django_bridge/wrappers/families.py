@@ -9,7 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from ..conf import settings_of
-from ..scopes import Seat
+from ..seats import Seat
 from .base import seated_class
 
 __all__ = ["has_driver", "wrapper_on"]

@@ -21,7 +21,7 @@ from django.utils.functional import cached_property
 
 from asyncdb.greenlets import await_
 
-from ..scopes import Seat
+from ..seats import Seat
 from .base import OnSeat
 
 _NO_BACKSLASH_ESCAPES = 0x0200

@@ -22,7 +22,7 @@ from psycopg.sql import Composable
 from asyncdb.drivers.physical import Begun
 from asyncdb.greenlets import in_greenlet
 
-from ..scopes import on_the_loop
+from ..loops import on_the_loop
 from .base import OnSeat
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from asyncdb.greenlets import await_, in_greenlet
 
-from ..scopes import on_the_loop
+from ..loops import on_the_loop
 
 if TYPE_CHECKING:
     _Wrapper = BaseDatabaseWrapper

@@ -156,8 +156,6 @@ async def test_a_text_that_cannot_be_encoded_does_not_cost_the_transaction(migra
 async def test_a_reply_that_comes_as_the_thread_looks_up_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import Future
 
-    from django_bridge import scopes
-
     class Late(Future):  # type: ignore[type-arg]
         def result(self, timeout: float | None = None) -> Any:
             if not self.done():
@@ -165,9 +163,11 @@ async def test_a_reply_that_comes_as_the_thread_looks_up_is_not_a_time_out(monke
                 raise TimeoutError
             return super().result(timeout)
 
+    from django_bridge import loops
+
     async def work() -> None: ...
 
     coroutine = work()
-    monkeypatch.setattr(scopes.asyncio, "run_coroutine_threadsafe", lambda *_: Late())
-    assert scopes._from_thread(asyncio.get_running_loop(), coroutine) == "the reply"  # type: ignore[comparison-overlap]
+    monkeypatch.setattr(loops.asyncio, "run_coroutine_threadsafe", lambda *_: Late())
+    assert loops.run_on(asyncio.get_running_loop(), coroutine) == "the reply"  # type: ignore[comparison-overlap]
     coroutine.close()

@@ -1,0 +1,179 @@
+"""The seat of one alias in a scope: when its connection is taken from the pool, how long it stays, how it goes back.
+
+It stays until the operation on the loop ends, or until the last cursor of a thread is closed; longer while a
+transaction is open, or when a statement left something on the session (``asyncdb.drivers.residue``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from asyncdb import Database
+from asyncdb.drivers.physical import Begun, PhysicalConnection
+from asyncdb.engine import pool_of
+from asyncdb.greenlets import in_greenlet
+
+from .errors import ScopeClosed
+from .loops import on_the_loop
+
+__all__ = ["Seat"]
+
+T = TypeVar("T")
+log = logging.getLogger("django_bridge.scope")
+
+
+class Host(Protocol):
+    """Whose seat it is; see ``scopes.Scope``."""
+
+    owner: asyncio.Task[Any] | None
+    reader: asyncio.Task[Any] | None
+    loop: asyncio.AbstractEventLoop
+    seats: dict[str, Seat]
+
+    @property
+    def in_operation(self) -> bool: ...
+    def require_task(self) -> None: ...
+    def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T: ...
+    def soon(self, function: Callable[[], None]) -> None: ...
+    def emptied(self) -> None: ...
+    def outlive(self, apart: Any) -> None: ...
+
+
+class Seat:
+    """The place of one alias in a scope, on which at most one connection sits."""
+
+    link: Any = None
+    wrapper: Any = None
+    left: str | None = None
+    """What an earlier statement left on the session, by its first word."""
+    used = False
+    """Whether a statement was sent on the connection since it sits here."""
+    _checkout: Any = None
+    _pool: Any = None
+
+    def __init__(self, scope: Host, alias: str, database: Callable[[], Database]) -> None:
+        self.scope = scope
+        self.alias = alias
+        self._database = database
+        self._cursors: dict[int, weakref.ref[Any]] = {}
+        self._streams: set[int] = set()
+
+    @classmethod
+    def lent(cls, scope: Host, alias: str, link: PhysicalConnection) -> Seat:
+        """A seat on which somebody else has put a connection, who will take it away."""
+
+        def none() -> Database:
+            raise ScopeClosed(f"the connection of {alias!r} is not there any more")
+
+        seat = cls(scope, alias, none)
+        seat.link = link
+        return seat
+
+    def succeed(self, other: Seat) -> None:
+        """Takes the place of a seat whose scope has ended, and spares itself the way to the same pool."""
+        if other.scope.loop is self.scope.loop:
+            self._pool = other._pool
+
+    def beside(self, scope: Host) -> Seat:
+        """A seat of the same alias in another scope."""
+        seat = Seat(scope, self.alias, self._database)
+        scope.seats[self.alias] = seat
+        return seat
+
+    # -- whose turn it is ----------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls ``function`` in a greenlet on the scope's loop, whether the caller is there or in a thread.
+
+        - **errors**: ``ScopeOwnedByTask`` in another task, ``ScopeClosed`` after the scope's end,
+          ``SynchronousOnlyOperation`` on the loop outside of a greenlet.
+        """
+        if in_greenlet():
+            self.scope.require_task()
+            return function(*args)
+        if on_the_loop():
+            raise SynchronousOnlyOperation(
+                "the database was asked on the event loop by code that cannot wait: await the a* method "
+                "(aget, asave, async for), or run the whole function by `await run_django(function)`",
+            )
+        return self.scope.call_from_thread(self, function, *args)
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def taken(self) -> Any:
+        """The physical connection, taken from the pool if none sits here. In a greenlet."""
+        if self.link is None:
+            pool = self._pool
+            if pool is None or pool.closed:
+                pool = self._pool = pool_of(self._database().engine)
+            self._checkout = pool.checkout(self.scope.owner or self.scope.reader)
+            self.link = self._checkout.dbapi_connection
+            self.used = False
+        return self.link
+
+    def is_disconnect(self, error: Exception) -> bool:
+        """Whether the connection is of no use after ``error`` of its driver."""
+        if self._checkout is None:
+            return False
+        return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether the connection carries what another would lack: a transaction, or something left on the session."""
+        link, wrapper = self.link, self.wrapper
+        if link is None:
+            return False
+        if self.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
+            return True
+        return link.doom is None and (link.begun is not Begun.NO or bool(link.server_in_transaction))
+
+    def settle(self) -> None:
+        """Gives the connection back if nothing keeps it here: no transaction, no residue, no open cursor."""
+        if self._checkout is None or self._cursors or self.holds_state:
+            return
+        self._leave(clean=self.link.doom is None)
+        if self.scope.owner is None:
+            self.scope.emptied()
+
+    def give_back(self) -> None:
+        """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
+        if self._checkout is not None:
+            self._leave(clean=self.left is None and not self._streams and self.link.nothing_to_end)
+
+    def _leave(self, *, clean: bool) -> None:
+        checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
+        left, self.left = self.left or ("an open stream" if self._streams else None), None
+        self._cursors.clear()
+        self._streams.clear()
+        self.wrapper.unseated()
+        try:
+            if clean:
+                checkout.close()
+            else:
+                link.doom = link.doom or (left and f"{left} left something on its session") or "a transaction was open"
+                checkout.invalidate()
+        except Exception as err:
+            log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)
+
+    def hold_for(self, cursor: object, *, streams: bool = False) -> None:
+        """Keeps the connection while ``cursor`` is open, or alive; of one that ``streams`` something may stay open."""
+        key = id(cursor)
+        if streams:
+            self._streams.add(key)
+        self._cursors[key] = weakref.ref(cursor, lambda _: self._closed(key))
+
+    def closed(self, cursor: object) -> None:
+        """Called when ``cursor`` is closed, from wherever that is."""
+        if self._cursors:
+            self._closed(id(cursor))
+
+    def _closed(self, key: int) -> None:
+        self._streams.discard(key)
+        if self._cursors.pop(key, None) is not None and not self._cursors:
+            self.scope.soon(self.settle)
