@@ -58,7 +58,7 @@ _WRAPPER = tuple(
         "connect ensure_connection init_connection_state cursor _cursor _prepare_cursor chunked_cursor "
         "close _close close_if_unusable_or_obsolete close_if_health_check_failed temporary_connection "
         "commit _commit rollback _rollback *savepoint* get_autocommit set_autocommit _set_autocommit "
-        "_start_transaction_under_autocommit on_commit run_and_clear_commit_hooks validate_thread_sharing"
+        "_start_transaction_under_autocommit set_rollback on_commit run_and_clear_commit_hooks validate_thread_sharing"
     ).split()
 )
 
@@ -87,6 +87,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
     "django.db.backends.mysql.base": (*_WRAPPER, "CursorWrapper.*"),
     "django.db.backends.postgresql.base": _WRAPPER,
     "django.db.backends.sqlite3.base": _WRAPPER,
+    "django.db.backends.utils": ("CursorWrapper._execute_with_wrappers", "debug_transaction"),
     "django.db.models.fetch_modes": ("Fetch*.fetch",),
     "django.db.models.fields.related_descriptors": (
         "ForwardManyToOneDescriptor.__get__",
