@@ -131,9 +131,6 @@ def current_session(key: object) -> Session | None:
 class Atomic(AbstractAsyncContextManager[Session]):
     """One block; see :meth:`asyncdb.Database.atomic`."""
 
-    owner_class = Owner
-    session_class = AtomicSession
-
     def __init__(
         self,
         engine: AsyncEngine,
@@ -171,9 +168,9 @@ class Atomic(AbstractAsyncContextManager[Session]):
         return block.session
 
     def _outermost(self) -> _Block:
-        owner = self.owner_class(asyncio.current_task())
+        owner = Owner(asyncio.current_task())
         options = dataclasses.replace(self._options, owner=owner)
-        session = self.session_class(self._engine, transaction=options, close_resets_only=False)
+        session = AtomicSession(self._engine, transaction=options, close_resets_only=False)
         session.block = _Block(self._engine, self._alias, owner, session)
         return session.block
 

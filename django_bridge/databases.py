@@ -31,7 +31,7 @@ _CONFIGURED_BY = frozenset({"ASYNC_DB", "DATABASES", "TIME_ZONE", "USE_TZ"})
 class BridgedDatabase(Database):
     """See :class:`asyncdb.Database`. Beneath sync code that is in a transaction it joins that, or refuses to go beside.
 
-    In tests (``TestCase``, pytest-django's ``db``) it always joins.
+    In tests (``TestCase``, pytest-django's ``db``) it joins too, unless ``ASYNC_DB[alias]["join"]`` is ``"never"``.
     """
 
     def session(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:

@@ -36,7 +36,7 @@ def session(
 
     ``using`` names the alias; or ``model`` lets Django's database routers choose it, for reading or ``for_write``.
     Beneath sync code that is in a transaction (``async_to_sync`` inside ``transaction.atomic``) ``join`` takes part in
-    that: ``commit()`` then ends a savepoint. In tests it always does.
+    that: ``commit()`` then ends a savepoint. In tests it does so too.
 
     - **errors**: a normal exit with uncommitted writes rolls back and raises ``UncommittedWrites``; ``JoinRefused``
       beneath such sync code without ``join``; ``ConfigurationError`` for a wrong alias or setting; ``NoEventLoop``
