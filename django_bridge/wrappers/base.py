@@ -60,13 +60,13 @@ class _EnsureConnection:
         if wrapper is None:
             return BaseDatabaseWrapper.ensure_connection
         if in_greenlet() or not on_the_loop():
-            return partial(_ensure, wrapper)
+            return partial(_ensure, wrapper, super(OnSeat, wrapper).ensure_connection)  # type: ignore[misc]  # Any
         return _nothing
 
 
-def _ensure(wrapper: Any) -> None:
+def _ensure(wrapper: Any, djangos: Callable[[], None]) -> None:
     if wrapper.connection is None:
-        super(OnSeat, wrapper).ensure_connection()
+        djangos()
 
 
 def _nothing() -> None:

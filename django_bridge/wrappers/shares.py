@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -115,10 +114,17 @@ class Shares(_Wrapper):
 
 def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
     """A hook as Django calls it; what it has to wait for is awaited."""
+    return _Awaited(hook)
 
-    @functools.wraps(hook, updated=())
-    def called() -> None:
-        outcome = hook()
+
+class _Awaited:
+    """It looks like the hook: Django names it where it fails."""
+
+    def __init__(self, hook: Callable[[], Any]) -> None:
+        self._hook = hook
+
+    def __call__(self) -> None:
+        outcome = self._hook()
         if inspect.isawaitable(outcome):
             if in_greenlet():
                 await_(outcome)
@@ -133,7 +139,11 @@ def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
             else:
                 async_to_sync(_wait_for)(outcome)
 
-    return called
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hook, name)
+
+    def __repr__(self) -> str:
+        return repr(self._hook)
 
 
 async def _wait_for(outcome: Awaitable[Any]) -> None:

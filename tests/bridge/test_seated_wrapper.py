@@ -106,6 +106,28 @@ async def test_an_unhealthy_connection_is_replaced_when_django_looks(visits: Non
 
 
 @pytest.mark.families("mariadb", "postgresql", "sqlite")
+async def test_ensure_connection_that_was_taken_before_somebody_replaced_it_is_djangos(
+    visits: None, monkeypatch: Any
+) -> None:
+    def work() -> int:
+        wrapper = connections["default"]
+        wrapper.close()
+        before = wrapper.ensure_connection
+        asked: list[str] = []
+
+        def replacement(*_: Any) -> None:
+            asked.append("asked")
+            before()
+
+        monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", replacement)
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return len(asked)
+
+    async with scope():
+        assert await run_django(work) > 0
+
+
 async def test_what_stands_for_ensure_connection_is_asked_on_a_seat_too(visits: None, monkeypatch: Any) -> None:
     def refuse(self: Any) -> None:
         raise RuntimeError("not in this test")

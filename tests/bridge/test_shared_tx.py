@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.contenttypes.models import ContentType
@@ -200,6 +202,24 @@ async def test_a_robust_hook_that_fails_lets_the_next_one_run(tx: Any, caplog: p
             await orm_writes(db, "one")
             db.on_commit(fails)
     assert await outside() == ["one"]
+
+
+async def test_a_robust_hook_of_sync_code_that_fails_is_named_as_django_names_it(
+    tx: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: int) -> None:
+        raise LookupError
+
+    def register() -> None:
+        with transaction.atomic():
+            transaction.on_commit(fails, robust=True)
+            if django.VERSION >= (6, 1):  # before, Django itself could not name a partial
+                transaction.on_commit(partial(fails, 1), robust=True)
+
+    await run_django(register)
+    named = [record.getMessage() for record in caplog.records if "on_commit" in record.getMessage()]
+    assert named
+    assert all("fails" in message and "Awaited" not in message for message in named)
 
 
 @pytest.mark.native_only("the hook is Django's own there")
