@@ -140,6 +140,8 @@ class _Awaited:
                 async_to_sync(_wait_for)(outcome)
 
     def __getattr__(self, name: str) -> Any:
+        if name != "__qualname__":  # not what would tell that it is to be awaited: it is not
+            raise AttributeError(name)
         return getattr(self._hook, name)
 
     def __repr__(self) -> str:
