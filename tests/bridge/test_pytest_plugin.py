@@ -53,7 +53,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
             ini += [f"asyncio_mode = {asyncio_mode}", "asyncio_default_fixture_loop_scope = function"]
         pytester.makeini("\n".join(ini))
         pytester.makepyfile(IMPORTS + tests)
-        return pytester.runpytest_subprocess(*plugin(), *arguments, timeout=60)
+        # In the order of the file, whatever shuffles tests here: what is printed is read line by line.
+        return pytester.runpytest_subprocess(*plugin(), "-p", "no:randomly", *arguments, timeout=60)
 
     return run_in
 
