@@ -38,6 +38,11 @@ for need in "$@"; do
             # The -core packages: no service, no account, no /var/lib/mysql.
             has mariadbd || [[ -x /usr/sbin/mariadbd ]] || packages+=(mariadb-server-core)
             has my_print_defaults || packages+=(mariadb-client-core)
+            # `manage.py test --parallel` clones its database with mysqldump; Debian 13 has that name in a package apart.
+            if ! has mysqldump; then
+                packages+=(mariadb-client)
+                if has apt-cache && apt-cache show mariadb-client-compat >/dev/null 2>&1; then packages+=(mariadb-client-compat); fi
+            fi
             ;;
         postgresql)
             has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
