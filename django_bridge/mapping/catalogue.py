@@ -5,11 +5,12 @@ MySQL and MariaDB: ``information_schema``; PostgreSQL: ``pg_attribute``; SQLite:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .names import schema_and_table
 
 __all__ = ["FoundColumn", "FoundTable", "found_tables"]
 
@@ -73,19 +74,16 @@ def found_tables(connection: BaseDatabaseWrapper, names: Iterable[str]) -> Mappi
     return read(connection, sorted(set(names)))
 
 
-def _parts(connection: BaseDatabaseWrapper, name: str) -> tuple[str | None, str]:
-    """Schema and table of a ``db_table``, which may hold both, as it is read once Django has quoted it."""
-    quoted = connection.ops.quote_name(name)
-    mark = re.escape(quoted[0])
-    *schema, table = re.findall(f"{mark}((?:[^{mark}]|{mark}{mark})*){mark}", quoted) or [name]
-    return (schema[-1] if schema else None), table
+def _parts(name: str) -> tuple[str | None, str]:
+    schema, table = schema_and_table(name)
+    return None if schema is None else str(schema), str(table)
 
 
 def _of_mysql(connection: BaseDatabaseWrapper, names: list[str]) -> dict[str, FoundTable]:
     found: dict[str, FoundTable] = {}
     by_schema: dict[str | None, dict[str, str]] = {}
     for name in names:
-        schema, table = _parts(connection, name)
+        schema, table = _parts(name)
         by_schema.setdefault(schema, {})[name] = table
     for schema, tables in by_schema.items():
         there = _schema_of_mysql(connection, schema)
@@ -132,7 +130,7 @@ def _of_sqlite(connection: BaseDatabaseWrapper, names: list[str]) -> dict[str, F
     found: dict[str, FoundTable] = {}
     with connection.cursor() as cursor:
         for name in names:
-            schema, table = _parts(connection, name)
+            schema, table = _parts(name)
             master = f"{connection.ops.quote_name(schema)}.sqlite_master" if schema else "sqlite_master"
             cursor.execute(
                 f"SELECT type = 'view' FROM {master} WHERE type IN ('table', 'view') AND lower(name) = lower(%s)",  # noqa: S608 (quoted)

@@ -1,4 +1,4 @@
-"""``manage.py asyncdb_models``: the installed models against the live database."""
+"""``manage.py asyncdb_models``: the models against the live database, and their mapped classes as typed modules."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router
 from django.db.models import Model
 
+from ...mapping import stubs
 from ...mapping.verification import Difference, Verified, verify
 from ..tables import show
 
@@ -21,9 +23,12 @@ _CANNOT_SAY = 2
 
 
 class Command(BaseCommand):
-    """Compares the tables of models with a live database."""
+    """Compares models with a live database, or writes modules of their mapped classes."""
 
-    help = "Compares the tables of the installed models with the live database (--verify)."
+    help = (
+        "Compares the tables of the installed models with the live database (--verify), "
+        "or writes a module of their mapped classes for type checkers (--types)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declares the arguments."""
@@ -32,13 +37,23 @@ class Command(BaseCommand):
         )
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--verify", action="store_true", help="exit with 1 if a table or column is not as wanted")
+        what.add_argument("--types", action="store_true", help="write the module of these apps' mapped classes")
         parser.add_argument(
             "--database", action="append", metavar="alias", help="an alias of DATABASES, 'default' if none is named"
         )
         parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--output", metavar="path", help="one module for all these apps; without it, mapped.py in each; - prints"
+        )
+        parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if a module is outdated")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Does what was asked; leaves with 1 where something differs, with 2 where it cannot say."""
+        wrong = self._verify(options) if options["verify"] else self._types(options)
+        if wrong:
+            sys.exit(1)
+
+    def _verify(self, options: dict[str, Any]) -> bool:
         found, elsewhere = _verified(options["labels"], options["database"] or [DEFAULT_DB_ALIAS])
         differences = [difference for verified in found for difference in verified.differences]
         if options["json"]:
@@ -48,8 +63,26 @@ class Command(BaseCommand):
                 show(_HEADS, [_row(difference) for difference in differences], out=self.stdout)
                 self.stdout.write("")
             self.stdout.write(_totals(found, elsewhere))
-        if any(verified.failures for verified in found):
-            sys.exit(1)
+        return any(verified.failures for verified in found)
+
+    def _types(self, options: dict[str, Any]) -> bool:
+        configs = _apps(options["labels"])
+        if options["output"] == "-":
+            self.stdout.write(stubs.module_text(configs, elsewhere=_with_modules()), ending="")
+            return False
+        if options["output"]:
+            texts = {Path(options["output"]): stubs.module_text(configs, elsewhere=_with_modules())}
+        else:
+            elsewhere = list(dict.fromkeys([*_with_modules(), *configs]))
+            texts = {stubs.default_path(one): stubs.module_text([one], elsewhere=elsewhere) for one in configs}
+        outdated = {path: text for path, text in texts.items() if not stubs.same_module(_text_of(path), text)}
+        for path, text in outdated.items():
+            if options["check"]:
+                self.stdout.write(f"{path} is out of date: run manage.py asyncdb_models --types")
+            else:
+                path.write_text(text, encoding="utf-8")
+                self.stdout.write(f"{path}: written")
+        return options["check"] and bool(outdated)
 
 
 _HEADS = ("database", "model", "table", "column", "what", "wanted", "found")
@@ -143,3 +176,28 @@ def _totals(found: Sequence[Verified], elsewhere: int) -> str:
         f"{len(totals['differences'])} differences, {len(totals['extra_columns'])} extra columns"
     )
     return f"{text}; {elsewhere} tables left out: the database routers keep them elsewhere" if elsewhere else text
+
+
+def _apps(labels: Sequence[str]) -> list[AppConfig]:
+    if not labels:
+        raise CommandError("--types needs the label of an app, or of several", returncode=_CANNOT_SAY)
+    try:
+        return list(dict.fromkeys(apps.get_app_config(label) for label in labels))
+    except LookupError as err:
+        raise CommandError(str(err), returncode=_CANNOT_SAY) from err
+
+
+def _with_modules() -> list[AppConfig]:
+    """The apps whose modules were written before, which relations of others may name."""
+    return [config for config in apps.get_app_configs() if stubs.is_ours(_read(stubs.default_path(config)))]
+
+
+def _text_of(path: Path) -> str:
+    text = _read(path)
+    if text.strip() and not stubs.is_ours(text):
+        raise CommandError(f"{path} was not made by this command: name another --output", returncode=_CANNOT_SAY)
+    return text
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
