@@ -26,7 +26,9 @@ __all__ = ["default_path", "is_ours", "module_text", "same_module"]
 
 _MARK = "SQLAlchemy's mapped classes of Django's models; made by `manage.py asyncdb_models --types"
 _MODULES = ("datetime", "decimal", "uuid")
-_RESERVED = frozenset({"TYPE_CHECKING", "Any", "Mapped", "MappedModel", "Range", "apps", "mapped", *_MODULES})
+_RESERVED = frozenset(
+    {"TYPE_CHECKING", "Any", "Mapped", "MappedModel", "Range", "TypedModel", "apps", "mapped", *_MODULES}
+)
 _WIDTH = 88
 """Where ruff wraps a line unless it is told another width."""
 
@@ -119,7 +121,8 @@ class _Module:
         if "Range" in self.imported:
             yield "    from psycopg.types.range import Range"
         yield "    from sqlalchemy.orm import Mapped"
-        yield "    from django_bridge.mapping.mapped_classes import MappedModel"
+        bases = "MappedModel, TypedModel" if "MappedModel" in self.imported else "TypedModel"
+        yield f"    from django_bridge.mapping.mapped_classes import {bases}"
         for lines in classes:
             yield ""
             yield from (f"    {line}".rstrip() for line in lines)
@@ -139,10 +142,10 @@ class _Module:
     def _class(self, model: Model) -> list[str]:
         cls = self.classes[model]
         parent: Any = cls.__mro__[1]
-        base = self._name_of(getattr(parent, "__django_model__", None))
-        inherited = frozenset[str]() if base == "MappedModel" else frozenset(parent.__mapper__.attrs.keys())
+        base = self._class_of(getattr(parent, "__django_model__", None))
+        inherited = frozenset[str]() if base is None else frozenset(parent.__mapper__.attrs.keys())
         attributes = {name: what for name, what in self._attributes(cls.__mapper__).items() if name not in inherited}
-        lines = [f"class {self.names[model]}({base}):", f'    """``{model._meta.label}``."""', ""]
+        lines = [f"class {self.names[model]}({base or 'TypedModel'}):", f'    """``{model._meta.label}``."""', ""]
         for name, what in attributes.items():
             lines += _wrapped(name, self._free(what, attributes))
         return lines
@@ -154,18 +157,20 @@ class _Module:
         return found
 
     def _relation(self, prop: RelationshipProperty[Any]) -> str:
-        target = self._name_of(prop.mapper.class_.__django_model__)
+        target = self._class_of(prop.mapper.class_.__django_model__) or "MappedModel"
         if prop.uselist:
             return f"list[{target}]"
         forward = prop.direction is RelationshipDirection.MANYTOONE
         always = forward and not any(getattr(column, "nullable", True) for column in prop.local_columns)
         return target if always else f"{target} | None"
 
-    def _name_of(self, model: Model | None) -> str:
+    def _class_of(self, model: Model | None) -> str | None:
         """The class of a model, here or in another app's module; of any other model nothing more is known."""
         if model is None:
-            return "MappedModel"
-        return self.names.get(model) or self.abroad.get(model) or "MappedModel"
+            return None
+        found = self.names.get(model) or self.abroad.get(model)
+        self.imported.update([] if found is None else found.split("."))
+        return found
 
     def _free(self, what: str, attributes: Mapping[str, str]) -> str:
         """The type without names that mean an attribute inside of this class: a field may be named ``uuid``."""
