@@ -188,3 +188,32 @@ def test_the_check_is_registered(default: Any, monkeypatch: pytest.MonkeyPatch) 
     assert [one for one in run_checks() if one.id == "django_bridge.E020"] == []
     monkeypatch.setattr(models.CharField, "db_type", lambda *_: None)
     assert [one for one in run_checks() if one.id == "django_bridge.E020"] != []
+
+
+def test_djangos_own_fields_that_write_sql_are_those_that_were_read() -> None:
+    modules = ("django.db.models.fields", "django.contrib.postgres")
+    asked = ("select_format", "get_placeholder", "get_placeholder_sql", "get_col", "cached_col")
+    found = {
+        f"{cls.__qualname__}.{name}"
+        for cls in _with_subclasses(models.Field)
+        if cls.__module__.startswith(modules)
+        for name in asked
+        if name in vars(cls)
+    }
+    assert {name.replace("_sql", "") for name in found} == {
+        "ArrayField.get_placeholder",
+        "BinaryField.get_placeholder",
+        "CompositePrimaryKey.cached_col",
+        "CompositePrimaryKey.get_col",
+        "Field.cached_col",
+        "Field.get_col",
+        "Field.select_format",
+        "ForeignKey.get_col",
+        "GeneratedField.cached_col",
+        "GeneratedField.get_col",
+        "RangeField.get_placeholder",
+    }
+
+
+def _with_subclasses(cls: type[Any]) -> set[type[Any]]:
+    return {cls}.union(*map(_with_subclasses, cls.__subclasses__()))
