@@ -24,7 +24,7 @@ ORDER BY c.table_name, c.ordinal_position
 """
 _MARIADB_JSON = """
 SELECT table_name, constraint_name FROM information_schema.check_constraints
-WHERE constraint_schema = COALESCE(%s, DATABASE()) AND level = 'Column' AND check_clause LIKE '%%json_valid(%%'
+WHERE constraint_schema = COALESCE(%s, DATABASE()) AND check_clause LIKE '%%json_valid(%%'
 """
 _POSTGRESQL = """
 SELECT asked.name, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, a.attgenerated <> '',

@@ -13,6 +13,14 @@ from typing import Any
 import pytest
 from django.apps.registry import Apps
 from django.conf import settings
+from django.contrib.postgres.fields import (
+    ArrayField,
+    DateRangeField,
+    DateTimeRangeField,
+    DecimalRangeField,
+    IntegerRangeField,
+)
+from django.contrib.postgres.search import SearchVectorField
 from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.db.models.functions import Lower
@@ -302,6 +310,61 @@ def test_a_generated_column_that_is_written_is_a_difference(family: str, everyth
         f"ALTER TABLE library_everything ADD COLUMN {quote('lowered')} varchar(30) NULL",
     )
     assert everything() == [("lowered", "generated", "written")]
+
+
+@pytest.mark.families("postgresql")
+def test_postgresqls_own_fields_have_no_difference(family: str, fresh: None) -> None:
+    class Own(models.Model):
+        words = ArrayField(ArrayField(models.CharField(max_length=7), size=3))
+        amounts = ArrayField(models.DecimalField(max_digits=6, decimal_places=2), null=True)
+        numbers = IntegerRangeField()
+        money = DecimalRangeField(null=True)
+        days = DateRangeField()
+        moments = DateTimeRangeField()
+        found = SearchVectorField(null=True)
+        counted = models.GeneratedField(
+            expression=models.F("amounts"),
+            output_field=ArrayField(models.DecimalField(max_digits=6, decimal_places=2)),
+            db_persist=True,
+        )
+
+        class Meta:
+            app_label = "library"
+            apps = Apps()
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Own)
+    assert verify([Own], connection).differences == ()
+    sql("ALTER TABLE library_own ALTER COLUMN words TYPE varchar(8)[]")
+    sql("ALTER TABLE library_own ALTER COLUMN numbers TYPE int8range USING NULL")
+    assert [(one.column, one.kind) for one in verify([Own], connection).differences] == [
+        ("words", "type"),
+        ("numbers", "type"),
+    ]
+
+
+@pytest.mark.families("mariadb", "mysql", "postgresql")
+def test_a_table_in_another_schema_is_found_there(family: str, fresh: None, second_name: str) -> None:
+    if family == "postgresql":
+        sql('CREATE SCHEMA "Sales"', 'CREATE TABLE "Sales"."Order" ("Id" integer PRIMARY KEY)')
+        name = 'Sales"."Order'
+    else:
+        sql(f"CREATE TABLE `{second_name}`.`Order` (`Id` integer PRIMARY KEY)")
+        name = f"`{second_name}`.`Order`"
+
+    class Order(models.Model):
+        id = models.IntegerField(primary_key=True, db_column="Id")
+
+        class Meta:
+            app_label = "library"
+            apps = Apps()
+            managed = False
+            db_table = name
+
+    assert verify([Order], connection).differences == ()
+    if family == "postgresql":
+        Order._meta.db_table = "Order"
+        assert [one.kind for one in verify([Order], connection).differences] == ["missing table"]
 
 
 def test_a_view_of_an_unmanaged_model_is_compared_but_for_null(everything: Any) -> None:
