@@ -25,7 +25,7 @@ __all__ = ["relations_of"]
 
 def relations_of(model: Model, known: Known) -> Iterator[tuple[str, RelationshipProperty[Any]]]:
     """The relations of a model by name, without those that its class inherits and those to what is not mapped."""
-    for field in (*concrete(model)._meta.get_fields(include_parents=False), *model._meta.private_fields):
+    for field in concrete(model)._meta.get_fields(include_parents=False):  # the private ones are among them
         made = _relation(model, field, known)
         if made is not None:
             yield made
@@ -59,6 +59,11 @@ def _pairs(field: Any, known: Known) -> tuple[list[Any], list[Any]]:
     return [column_of(ours, known) for ours, _ in pairs], [column_of(theirs, known) for _, theirs in pairs]
 
 
+def _accessor(rel: Any) -> str | None:
+    """The name of a relation on the other side; None where there is none (``related_name="+"``)."""
+    return None if rel.hidden else rel.get_accessor_name()
+
+
 def _is_written(field: Any) -> bool:
     """Whether the relation may set the column: not that of a parent, of an automatic table, of several columns."""
     return (
@@ -66,12 +71,6 @@ def _is_written(field: Any) -> bool:
         and not field.remote_field.parent_link
         and not field.model._meta.auto_created
     )
-
-
-def _accessor(rel: Any) -> str | None:
-    """The name of the other end; None where there is none: Django gives ``related_name="+"`` as it is."""
-    name: str | None = None if rel.hidden else rel.get_accessor_name()
-    return name
 
 
 def _to_one(model: Model, field: Any, known: Known) -> RelationshipProperty[Any]:

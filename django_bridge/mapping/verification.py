@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import AutoField, BigAutoField, Field, Model
 
+from ..errors import UnmappableField
 from .catalogue import FoundColumn, FoundTable, folded, found_tables
 from .column_types import normalised
 
@@ -72,7 +74,8 @@ def verify(models: Iterable[type[Model]], connection: BaseDatabaseWrapper) -> Ve
     """Compares the tables of ``models`` with those of ``connection``'s database.
 
     - **shape**: differences in the order of the models and of their fields, extra columns last of each table;
-    - **errors**: Django's ``DatabaseError`` and ``InterfaceError`` of the catalogue's queries.
+    - **errors**: Django's ``DatabaseError`` and ``InterfaceError`` of the queries; ``UnmappableField`` for a
+      field that cannot say its type.
     """
     models = list(models)
     there = found_tables(connection, (model._meta.db_table for model in models))
@@ -91,7 +94,7 @@ def wanted_columns(model: type[Model], connection: BaseDatabaseWrapper) -> list[
     return [
         WantedColumn(
             name=field.column,
-            type=field.db_parameters(connection=connection)["type"],
+            type=_type_of(field, connection),
             null=field.null and not field.primary_key,
             generated=getattr(field, "generated", False),
             also=_other_auto_types(field, connection),
@@ -99,6 +102,19 @@ def wanted_columns(model: type[Model], connection: BaseDatabaseWrapper) -> list[
         for field in model._meta.local_concrete_fields
         if field.column is not None
     ]
+
+
+def _type_of(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str | None:
+    """As migrations ask it; ``db_type()`` alone knows nothing of a generated column's type."""
+    try:
+        return field.db_parameters(connection=connection)["type"]
+    except DatabaseError:
+        raise
+    except Exception as err:
+        raise UnmappableField(
+            f"{field.model._meta.label}.{field.name}: its db_type() fails on {connection.alias!r} "
+            f"({type(err).__name__}: {err}): correct it, or let the database routers keep the model off that database"
+        ) from err
 
 
 def _other_auto_types(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> tuple[str, ...]:

@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +29,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.db.models.functions import Lower
 
+import django_bridge
 from django_bridge.mapping.column_types import normalised
 from django_bridge.mapping.verification import verify
 from tests.bridge.conftest import forget_connections
 
+ROOT = str(Path(django_bridge.__file__).parents[1])
 CONTRIB = [
     f"django.contrib.{name}"
     for name in ("admin", "auth", "contenttypes", "flatpages", "messages", "redirects", "sessions", "sites")
@@ -398,6 +404,42 @@ def test_an_unknown_alias_is_an_error(migrated_now: None) -> None:
     with pytest.raises(CommandError, match="'other'") as raised:
         told(database=["other"])
     assert raised.value.returncode == 2
+
+
+def test_a_field_that_cannot_say_its_type_is_an_error(
+    family: str, migrated_now: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> str:
+        raise ValueError("no type today")
+
+    monkeypatch.setattr(models.TextField, "db_type", fails, raising=False)
+    with pytest.raises(CommandError, match=r"sessions\.Session\.session_data: .* no type today") as raised:
+        told("sessions")
+    assert raised.value.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--verify", "sites"], 1), (["--verify", "nothing"], 2), (["--types"], 2), (["--verify", "--types", "sites"], 2)],
+)
+def test_the_exit_code_is_the_process_own(arguments: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "code_settings.py").write_text(
+        "INSTALLED_APPS = ['django.contrib.sites', 'django_bridge']\n"
+        "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'empty.sqlite3'}}\n"
+        "SECRET_KEY = 'only for the tests'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "asyncdb_models", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "code_settings", "PYTHONPATH": os.pathsep.join([".", ROOT])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("missing table" in done.stdout) is (code == 1)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("backend", ["mysql", "postgresql"])

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router
 from django.db.models import Model
 
+from ...errors import UnmappableField
 from ...mapping import stubs
 from ...mapping.verification import Difference, Verified, verify
 from ..tables import show
@@ -123,6 +124,8 @@ def _verified(labels: Sequence[str], aliases: Sequence[str]) -> tuple[list[Verif
             found.append(verify(here, connections[alias]))
         except Error as err:
             raise CommandError(f"database {alias!r} cannot be asked: {err}", returncode=_CANNOT_SAY) from err
+        except UnmappableField as err:
+            raise CommandError(str(err), returncode=_CANNOT_SAY) from err
     return found, elsewhere
 
 
