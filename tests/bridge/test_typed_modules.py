@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import itertools
 import sys
@@ -162,7 +163,8 @@ def test_a_field_may_be_named_as_its_type_is(app: Any) -> None:
             Any = models.TextField(null=True)
         """
     )
-    module = checked(run("odd4", output="-")[1])
+    text = run("odd4", output="-")[1]
+    module = checked(text)
     found = {name: str(what) for name, what in attributes(module.Odd).items()}
     assert found == {
         "id": "<class 'int'>",
@@ -174,6 +176,11 @@ def test_a_field_may_be_named_as_its_type_is(app: Any) -> None:
         "list": f"<class '{module.__name__}.Odd'>",
         "str": f"list[{module.__name__}.Odd]",
     }
+    # A checker looks a name up in the class first, where it is the attribute.
+    (odd,) = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))
+    annotated = [node for node in odd.body if isinstance(node, ast.AnnAssign)]
+    used = {node.id for one in annotated for node in ast.walk(one.annotation) if isinstance(node, ast.Name)}
+    assert used.isdisjoint(found)
 
 
 def test_a_model_that_cannot_be_mapped_is_left_out_and_named(app: Any) -> None:
