@@ -19,7 +19,7 @@ from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused
 from .joined.caller import caller_beneath, is_in_a_test, is_of_an_async_view, where_the_orm_is
-from .joined.database import JoinedDatabase
+from .joined.database import JoinedDatabases
 from .scopes import has_caller
 from .wrappers import mysqldb
 
@@ -81,8 +81,9 @@ class BridgedDatabase(Database):
                 "of its own would not see: join it (session(join=True), atomic(join=True), or "
                 f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
             )
-        key = f"{alias} joined to {id(caller)}"
-        return registry.get(key, partial(JoinedDatabase, self, caller))
+        joined = registry.get(f"{alias} joined", partial(JoinedDatabases, self))
+        assert isinstance(joined, JoinedDatabases)
+        return joined.of(caller, self)
 
     @property
     def _django_can_connect(self) -> bool:

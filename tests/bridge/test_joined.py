@@ -21,11 +21,13 @@ from django.http import HttpRequest, HttpResponse
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from asyncdb import registry
 from asyncdb.engine import pool_of
 from asyncdb.errors import AsyncDBError, TransactionMisuse, TransactionPoisoned, UncommittedWrites
-from django_bridge import atomic, database, scope, session, with_session
+from django_bridge import atomic, database, outside_scope, scope, session, with_session
 from django_bridge.conf import process_mode
 from django_bridge.errors import JoinRefused
+from django_bridge.joined.caller import Caller
 from tests.bridge.joining import Named, Row, SaNamed, SaRow, beneath, committed, in_a_test_case, names, on_its_own_loop
 from tests.bridge.site import SCOPED, get, site
 from tests.bridge.test_cancel_tx import CancelledAt
@@ -1314,3 +1316,50 @@ def test_a_connection_killed_beneath_it_is_a_clear_error(sync_shop: Any, server:
     assert committed(names) == ["again"]
     Named.objects.all().delete()
     assert delete is not None
+
+
+# -- a server that lives long ------------------------------------------------------------------------------------------
+
+
+async def reads_joined() -> None:
+    async with session(join=True) as db:
+        await db.execute(select(SaNamed))
+    async with atomic(join=True) as db:
+        await db.execute(select(SaNamed))
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    with transaction.atomic():
+        async_to_sync(reads_joined)()
+    return HttpResponse("ok")
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    async with atomic() as db:
+        await db.execute(select(SaNamed))
+    return HttpResponse("ok")
+
+
+@pytest.mark.parametrize(
+    ("middleware", "view"),
+    [([SCOPED], sync_view), ([], sync_view), ([SCOPED], outside_scope(async_view))],
+    ids=["in a scope", "in a thread", "outside of the scope"],
+)
+def test_requests_leave_neither_databases_nor_connections_behind(
+    sync_shop: Any, project: Any, middleware: list[str], view: Any
+) -> None:
+    async def work() -> list[int]:
+        counted = []
+        for _ in range(4):
+            assert (await get("/view"))[0] == 200
+            counted.append(len(registry.databases()))
+        gc.collect()
+        alive = sum(type(one) is Caller for one in gc.get_objects())
+        return [counted[-1] - counted[0], alive - before]
+
+    site(project=project, middleware=middleware, view=view)
+    gc.collect()
+    before = sum(type(one) is Caller for one in gc.get_objects())
+    databases, callers = on_its_own_loop(work)
+    assert databases == 0
+    assert callers <= 1, "one a request"
