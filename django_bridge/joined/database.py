@@ -80,7 +80,7 @@ class JoinedDatabases(Database):
             self._each.add(found)
         return found
 
-    def _all(self) -> list[JoinedDatabase]:
+    def _taken(self) -> list[JoinedDatabase]:
         """Takes them from their callers, whose connections may outlive the loop."""
         self.closed = True
         every = list(self._each)
@@ -89,13 +89,13 @@ class JoinedDatabases(Database):
         return every
 
     async def close(self, *, timeout: float = 5.0) -> None:
-        for one in self._all():
+        for one in self._taken():
             await one.close(timeout=timeout)
 
     def retire(self) -> None:
-        for one in self._all():
+        for one in self._taken():
             one.retire()
 
     def abandon(self) -> None:
-        for one in self._all():
+        for one in self._taken():
             one.abandon()
