@@ -8,6 +8,7 @@ from contextlib import suppress
 from contextvars import Token
 from typing import Any, TypeVar
 
+from django.db import Error
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asyncdb.config import DatabaseConfig
@@ -105,7 +106,12 @@ class _BeforeTheOrm:
         over = self.shared.wrapper.shared is not self.shared  # hooks run while the block is being left
         if not over and not self._link.speaking and isinstance(sql, str):
             self.shared.before(sql)
-        return execute(sql, params, many, context)
+        try:
+            return execute(sql, params, many, context)
+        except Error as err:
+            if not over and self._link.ends_transaction(err):
+                self.shared.failed("the server rolled it back (deadlock)", err)
+            raise
 
 
 def _nothing() -> None:
