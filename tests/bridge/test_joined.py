@@ -1428,6 +1428,38 @@ def test_after_a_deadlock_in_a_read_nothing_more_runs_and_nothing_is_committed(s
     assert committed(lambda: Row.objects.get(id=1).number) == 100
 
 
+# -- hooks where the ORM is in threads ---------------------------------------------------------------------------------
+
+
+def outside(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    on_its_own_loop(outside_scope(work))
+
+
+@pytest.mark.parametrize("where", [outside, beneath])
+def test_a_hook_may_begin_other_transactions_and_start_tasks_that_do(sync_shop: Any, where: Any) -> None:
+    loops: list[Any] = []
+
+    async def in_a_block(name: str) -> None:
+        async with atomic() as db:
+            db.add(SaNamed(name=name))
+
+    async def of_the_orm(name: str) -> None:
+        await Named.objects.acreate(name=name)
+
+    async def hook() -> None:
+        loops.append(asyncio.get_running_loop())
+        await in_a_block("one")
+        await asyncio.gather(in_a_block("two"), of_the_orm("three"))
+
+    async def work() -> None:
+        async with atomic() as db:
+            db.on_commit(hook)
+        assert loops == [asyncio.get_running_loop()]
+
+    where(work)
+    assert committed(names) == ["one", "three", "two"]
+
+
 # -- a server that lives long ------------------------------------------------------------------------------------------
 
 
