@@ -6,13 +6,20 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .interpreters import newest
+
+__all__ = ["ROOT", "NoEnvironment", "Project", "interpreter_of", "projects"]
+
 ROOT = Path(__file__).resolve().parent.parent
-_CACHE = ROOT / ".projects"
 # Beside the project: what the bridge stands on, as its pyproject.toml has it, and who fills the tables.
-_OURS = ("-r", "pyproject.toml", "--extra", "sqlite", "model-bakery>=1.20")
+_OURS = ("-r", "pyproject.toml", "model-bakery>=1.20,<2")
+_EXTRAS = {"sqlite": ("sqlite",), "postgresql": ("postgresql",), "mariadb": ("mysql",)}
+# What Django's own backends want, and settings and migrations are run with.
+_DRIVERS = {"sqlite": (), "postgresql": ("psycopg[binary]>=3.3,<4",), "mariadb": ("mysqlclient>=2.2.1",)}
 
 
 class NoEnvironment(Exception):
@@ -26,41 +33,62 @@ class Project:
     name: str
     requirements: tuple[str, ...]
     python: str
-    """The oldest that its Django runs on."""
+    """The oldest that it and its Django run on."""
+    families: tuple[str, ...]
+    """The databases that it is run on."""
+    excused: Mapping[str, str]
+    """Models that need have no rows, and why."""
 
     @property
-    def settings(self) -> str:
-        """Its settings module."""
-        return f"projects.settings.{self.name}"
+    def version(self) -> str:
+        """Of the project, where it is none of Django's own."""
+        return self.requirements[0].partition("==")[2]
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """What uv is asked for."""
+        extras = [f"--extra={extra}" for family in self.families for extra in _EXTRAS[family]]
+        drivers = [driver for family in self.families for driver in _DRIVERS[family]]
+        return (*self.requirements, *_OURS, *extras, *drivers)
 
 
 def projects() -> dict[str, Project]:
     """All of them, in the order of the file."""
     given = tomllib.loads((Path(__file__).parent / "projects.toml").read_text())
-    return {name: Project(name, tuple(one["requirements"]), one["python"]) for name, one in given.items()}
+    return {
+        name: Project(
+            name=name,
+            requirements=tuple(one["requirements"]),
+            python=one["python"],
+            families=tuple(one["families"]),
+            excused=one.get("without_rows", {}),
+        )
+        for name, one in given.items()
+    }
 
 
-def interpreter_of(project: Project) -> Path:
-    """The Python of the project's environment, which is made at the first call and when the requirements change.
+def interpreter_of(project: Project, folder: Path) -> Path:
+    """The Python of the project's environment in ``folder``, made at the first call and when what it has changes.
 
-    - **errors**: ``NoEnvironment`` with what uv said.
+    - **errors**: ``NoEnvironment`` with what uv said; ``NoPython``.
     """
-    place = _CACHE / project.name
+    place = folder / project.name
     interpreter, stamp = place / "bin" / "python", place / "made-of"
-    made_of = "\n".join((*project.requirements, *_OURS, (ROOT / "pyproject.toml").read_text()))
+    made_of = "\n".join((*project.installed, (ROOT / "pyproject.toml").read_text()))
     if stamp.is_file() and stamp.read_text() == made_of:
         return interpreter
-    print(f"{project.name}: installing {' '.join(project.requirements)}", flush=True)
-    _uv("venv", "--quiet", "--clear", "--no-python-downloads", "--python", f">={project.python}", str(place))
-    _uv("pip", "install", "--quiet", "--python", str(interpreter), *project.requirements, *_OURS)
+    python = newest(project.python)
+    print(f"{project.name}: installing {' '.join(project.requirements)}", file=sys.stderr, flush=True)
+    _uv("venv", "--quiet", "--clear", "--no-python-downloads", "--python", str(python), str(place))
+    _uv("pip", "install", "--quiet", "--python", str(interpreter), *project.installed)
     stamp.write_text(made_of)
     return interpreter
 
 
 def _uv(*arguments: str) -> None:
     program = Path(sys.executable).with_name("uv")
-    command = [str(program) if program.exists() else (shutil.which("uv") or "uv"), *arguments]
+    command: Sequence[str] = [str(program) if program.exists() else (shutil.which("uv") or "uv"), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     if done.returncode:
         said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise NoEnvironment(f"uv {arguments[0]} failed: is there a network, and a Python that fits? It said: {said}")
+        raise NoEnvironment(f"uv {arguments[0]} failed: is there a network, and a compiler? It said: {said}")
