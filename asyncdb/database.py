@@ -162,6 +162,10 @@ class Database(Fetching):
                 f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
             )
 
+    @property
+    def _alias(self) -> str:
+        return self.config.alias
+
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)
         return nullcontext(session) if session is not None else _OneStatement(self.engine)

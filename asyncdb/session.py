@@ -92,6 +92,10 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
             result = await spawned(self.sync_session.execute, (statement, params), options)
             return await _ensure_sync_result(result, self.execute)
 
+    @property
+    def _alias(self) -> str:
+        return pool_of(self.engine).config.alias
+
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         return contextlib.nullcontext(self)
 
