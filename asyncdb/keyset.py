@@ -98,7 +98,7 @@ def keys_of(statement: Select[Any], dialect: Dialect) -> list[Key]:
         raise PageError(
             "a grouped statement has no keys of its own: select from its subquery(), and order by the subquery's columns"
         )
-    froms = statement.get_final_froms()
+    froms = statement.order_by(None).get_final_froms()
     may_miss = any(_has_outer_join(source) for source in froms)
     keys = [
         _key(statement, clause, dialect, may_miss=may_miss) for clause in _flat(statement._order_by_clauses)
