@@ -18,6 +18,7 @@ import decimal
 import hashlib
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,9 +157,10 @@ def _is_inexact(expression: ColumnElement[Any], dialect: Dialect) -> bool:
         name = expression.type.compile(dialect).upper()
     except Exception:  # a type without DDL, as that of a bare function
         return False
-    return name.startswith("REAL") if dialect.name == "postgresql" else (
-        dialect.name in {"mysql", "mariadb"} and name.startswith("FLOAT")
-    )
+    bits = re.fullmatch(r"FLOAT\((\d+)\)", name)
+    if dialect.name == "postgresql":
+        return name == "REAL" or (bits is not None and int(bits[1]) <= 24)
+    return dialect.name in {"mysql", "mariadb"} and name.startswith("FLOAT") and (bits is None or int(bits[1]) <= 24)
 
 
 def _has_outer_join(source: FromClause) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from sqlalchemy import Table, event
 from sqlalchemy.orm import Mapper, registry
 
 from ..errors import GeneratedColumn
+from .instances import full_clean
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
 from .tables import column_fields
@@ -30,6 +31,30 @@ class MappedModel:
 
         def __init__(self, **values: Any) -> None:
             """Takes columns and relations by name."""
+
+    def full_clean(
+        self,
+        exclude: Collection[str] | None = None,
+        validate_unique: bool = True,  # noqa: FBT001, FBT002  (Django's signature)
+        validate_constraints: bool = True,  # noqa: FBT001, FBT002  (as above)
+        *,
+        using: str | None = None,
+    ) -> None:
+        """Validates as ``Model.full_clean()`` does, on a Django instance of this object; takes back what it cleaned.
+
+        Unique fields and constraints are asked of the database through Django's ORM: in async code
+        ``await run_django(obj.full_clean)``. ``using`` is the alias; default: that of the object's session.
+
+        - **errors**: Django's ``ValidationError``; ``SynchronousOnlyOperation`` on the event loop, where something has
+          to be asked of the database.
+        """
+        full_clean(
+            self,
+            exclude,
+            validate_unique=validate_unique,
+            validate_constraints=validate_constraints,
+            using=using,
+        )
 
     def __repr__(self) -> str:
         key = self.__mapper__.primary_key

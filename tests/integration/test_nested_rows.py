@@ -85,7 +85,7 @@ LABELLED = (
 async def orphan(books: Database) -> Database:
     """The books, and one without an author, which comes first."""
     async with books.atomic() as db:
-        await db.execute(insert(Book), [{"id": 0, "title": "Beowulf", "author_id": None}])
+        await db.execute(insert(Book), [{"id": -1, "title": "Beowulf", "author_id": None}])
     return books
 
 
