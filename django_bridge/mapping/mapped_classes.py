@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Table, event
+from sqlalchemy import Table
 from sqlalchemy.orm import Mapper, registry
 
-from ..errors import GeneratedColumn
 from .instances import full_clean
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
-from .tables import column_fields
 
 __all__ = ["MappedModel", "map_class", "new_class"]
 
 
-class MappedModel:
+if TYPE_CHECKING:
+
+    class _Attributes(type):
+        """Any attribute of a mapped class, for who has no generated module that knows them."""
+
+        def __getattr__(cls, name: str) -> Any: ...
+
+else:
+    _Attributes = type
+
+
+class MappedModel(metaclass=_Attributes):
     """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
 
     It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
@@ -31,6 +40,8 @@ class MappedModel:
 
         def __init__(self, **values: Any) -> None:
             """Takes columns and relations by name."""
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def full_clean(
         self,
@@ -96,16 +107,6 @@ def map_class(mapping: registry, model: Model, cls: type[MappedModel], known: Kn
         options["eager_defaults"] = True  # attribute access could not wait for them
     mapping.map_imperatively(cls, selectable, **options)
     refuse_expired(cls.__mapper__)
-    for field in column_fields(concrete(model)):
-        if field.generated:
-            event.listen(getattr(cls, field.attname), "set", _refuse_generated, raw=True)
-
-
-def _refuse_generated(state: Any, value: Any, old: Any, initiator: Any) -> NoReturn:
-    raise GeneratedColumn(
-        f"{state.class_.__name__}.{initiator.key} is computed by the database and cannot be written: write the columns "
-        "that it is computed from",
-    )
 
 
 def _links(model: Model) -> list[tuple[Model, Any]]:

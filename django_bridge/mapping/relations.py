@@ -25,7 +25,7 @@ __all__ = ["relations_of"]
 
 def relations_of(model: Model, known: Known) -> Iterator[tuple[str, RelationshipProperty[Any]]]:
     """The relations of a model by name, without those that its class inherits and those to what is not mapped."""
-    for field in (*concrete(model)._meta.get_fields(include_parents=False), *model._meta.private_fields):
+    for field in concrete(model)._meta.get_fields(include_parents=False):  # the private ones are among them
         made = _relation(model, field, known)
         if made is not None:
             yield made
