@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, registry
+from sqlalchemy.orm import Mapper, RelationshipProperty, registry
 
 from .instances import full_clean
 from .known import Known, Model, column_of, concrete
@@ -88,11 +88,13 @@ def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> ty
     return type(model.__name__, (base,), members)
 
 
-def map_class(mapping: registry, model: Model, cls: type[MappedModel], known: Known) -> None:
-    """Maps the class to its table, or to that joined to its parents'."""
+def map_class(
+    mapping: registry, model: Model, cls: type[MappedModel], known: Known, relations: dict[str, RelationshipProperty[Any]]
+) -> None:
+    """Maps the class to its table, or to that joined to its parents', with its relations."""
     table = known.table_of(model)
     assert table is not None, "a mapped class without a table"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"properties": relations}
     links = _links(model)
     if links:
         parent, link = links[0]

@@ -59,6 +59,11 @@ def _pairs(field: Any, known: Known) -> tuple[list[Any], list[Any]]:
     return [column_of(ours, known) for ours, _ in pairs], [column_of(theirs, known) for _, theirs in pairs]
 
 
+def _accessor(rel: Any) -> str | None:
+    """The name of a relation on the other side; None where there is none (``related_name="+"``)."""
+    return None if rel.hidden else rel.get_accessor_name()
+
+
 def _is_written(field: Any) -> bool:
     """Whether the relation may set the column: not that of a parent, of an automatic table, of several columns."""
     return (
@@ -71,7 +76,7 @@ def _is_written(field: Any) -> bool:
 def _to_one(model: Model, field: Any, known: Known) -> RelationshipProperty[Any]:
     pointing, pointed = _pairs(field, known)
     written = _is_written(field) and model is field.model
-    back = field.remote_field.get_accessor_name()
+    back = _accessor(field.remote_field)
     return _related(
         field.related_model,
         known,
@@ -122,7 +127,7 @@ def _many_to_many(model: Model, field: Any, name: str, known: Known) -> tuple[st
         here, there = there, here
     from_here, ours = _pairs(here, known)
     from_there, theirs = _pairs(there, known)
-    back = many.remote_field.get_accessor_name() if forward else many.name
+    back = _accessor(many.remote_field) if forward else many.name
     written = (
         bool(through._meta.auto_created) and not many.remote_field.symmetrical and model is _end(many, forward=forward)
     )
