@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Collection, Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any, Optional
 
 from django.db import models
 from django.db.models.fields import NOT_PROVIDED
@@ -68,8 +68,12 @@ def pydantic_model(
 def _make(
     model: Model, fields: tuple[str, ...] | None, exclude: frozenset[str], depth: int, name: str
 ) -> type[BaseModel]:
-    parts = {key: part for field in _fields(model) for key, part in [_part(field, depth)]}
-    names = {alias: key for field in _fields(model) for key in [_part_name(field, depth)] for alias in (key, field.name, field.attname or key)}
+    parts: dict[str, Callable[[], tuple[Any, FieldInfo]]] = {}
+    names: dict[str, str] = {}
+    for field in _fields(model):
+        key, define = _part(field, depth)
+        parts[key] = define
+        names |= dict.fromkeys({key, field.name, getattr(field, "attname", key)}, key)
     chosen = list(parts) if fields is None else [_known(model, names, one, "fields") for one in fields]
     left_out = {_known(model, names, one, "exclude") for one in exclude}
     with warnings.catch_warnings():
@@ -108,7 +112,7 @@ def _is_parent_link(field: Any) -> bool:
     return bool(getattr(field.remote_field, "parent_link", False))
 
 
-def _part(field: Any, depth: int) -> tuple[str, Any]:
+def _part(field: Any, depth: int) -> tuple[str, Callable[[], tuple[Any, FieldInfo]]]:
     """The name in the pydantic model, and what makes its definition once it is wanted."""
     name = _part_name(field, depth)
     if field.is_relation and isinstance(field.related_model, str):
@@ -149,14 +153,8 @@ def _nested(field: Any, depth: int) -> type[BaseModel]:
 def _defined(field: Any, kind: Any, limits: dict[str, Any]) -> tuple[Any, FieldInfo]:
     annotated = Annotated[kind, Field(**limits)] if limits else kind
     if field.null or getattr(field, "generated", False):
-        annotated = annotated | None if isinstance(annotated, type) else _or_none(annotated)
+        annotated = Optional[annotated]  # noqa: UP045  (what is annotated takes no |)
     return annotated, _described(field, **_default(field))
-
-
-def _or_none(annotated: Any) -> Any:
-    from typing import Optional
-
-    return Optional[annotated]
 
 
 def _described(field: Any, **default: Any) -> FieldInfo:
@@ -171,7 +169,7 @@ def _described(field: Any, **default: Any) -> FieldInfo:
 def _default(field: Any) -> dict[str, Any]:
     if field.has_default() and not field.is_relation:
         default = field.default
-        if callable(default) and not isinstance(default, type(NOT_PROVIDED)):
+        if callable(default):
             return {"default_factory": default}
         return {"default": getattr(default, "value", default) if hasattr(type(default), "__members__") else default}
     given = getattr(field, "db_default", NOT_PROVIDED)
