@@ -101,9 +101,7 @@ def keys_of(statement: Select[Any], dialect: Dialect) -> list[Key]:
         )
     froms = statement.order_by(None).get_final_froms()
     may_miss = any(_has_outer_join(source) for source in froms)
-    keys = [
-        _key(statement, clause, dialect, may_miss=may_miss) for clause in _flat(statement._order_by_clauses)
-    ]
+    keys = [_key(statement, clause, dialect, may_miss=may_miss) for clause in _flat(statement._order_by_clauses)]
     _require_unique(keys, froms)
     return keys
 
@@ -232,9 +230,11 @@ def beyond(keys: Sequence[Key], place: Place) -> ColumnElement[bool]:
 
     In the nested form, whose first condition lets a server start in the middle of an index.
     """
-    condition: ColumnElement[bool] | None = and_(
-        *(key.equals(value) for key, value in zip(keys[-1:], place.values[-1:], strict=True))
-    ) if place.inclusive else None
+    condition: ColumnElement[bool] | None = (
+        and_(*(key.equals(value) for key, value in zip(keys[-1:], place.values[-1:], strict=True)))
+        if place.inclusive
+        else None
+    )
     for key, value in reversed(list(zip(keys, place.values, strict=True))):
         after = key.beyond(value, backwards=place.backwards)
         if condition is None:

@@ -42,9 +42,7 @@ class Branch:
 
     def build(self, row: Sequence[Any]) -> dict[str, Any]:
         """The dict of this row."""
-        built = {
-            name: row[index] if kind is None else object_as(row[index], kind) for name, index, kind in self.leaves
-        }
+        built = {name: row[index] if kind is None else object_as(row[index], kind) for name, index, kind in self.leaves}
         for name, branch in self.branches.items():
             inner = branch.build(row)
             built[name] = None if branch.nullable and _is_null(inner) else inner
@@ -72,7 +70,8 @@ def nested(rows: Sequence[Row[Any]], into: Any) -> list[dict[str, Any]] | None:
     whole.branches = root.branches
     inner = fields_of(into)
     whole.leaves = [
-        (leaves.get(index, name), index, _dict_type(inner.get(leaves.get(index, name)))) for name, index, _ in root.leaves
+        (leaves.get(index, name), index, _dict_type(inner.get(leaves.get(index, name))))
+        for name, index, _ in root.leaves
     ]
     return [whole.build(row) for row in rows]
 

@@ -198,7 +198,9 @@ class Paging(Fetching):
             place = None if cursor is None else read_cursor(keys, cursor)
             backwards = place is not None and place.backwards
             paged = statement.add_columns(*(key.expression.label(f"{_KEY}{n}") for n, key in enumerate(keys)))
-            paged = paged.order_by(None).order_by(*(by for key in keys for by in key.order(dialect, backwards=backwards)))
+            paged = paged.order_by(None).order_by(
+                *(by for key in keys for by in key.order(dialect, backwards=backwards))
+            )
             if place is not None:
                 paged = paged.where(beyond(keys, place))
             rows, places = await _read(session, paged.limit(size + 1), params, keys, from_outside=place is not None)
@@ -250,9 +252,7 @@ def _require_no_ties(keys: list[Key], places: list[tuple[Any, ...]]) -> None:
         )
 
 
-def _around(
-    places: list[tuple[Any, ...]], start: Place | None, *, more: bool
-) -> tuple[Place | None, Place | None]:
+def _around(places: list[tuple[Any, ...]], start: Place | None, *, more: bool) -> tuple[Place | None, Place | None]:
     """Where the page after this one begins, and the page before."""
     backwards = start is not None and start.backwards
     if not places:

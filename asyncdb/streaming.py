@@ -82,7 +82,9 @@ class RowStream(Generic[T]):
             finished = False
             try:
                 async for part in result.partitions(self._batch):
-                    for row in cast("Sequence[T]", part) if self._into is None else convert(part, self._into, self._alias):
+                    for row in (
+                        cast("Sequence[T]", part) if self._into is None else convert(part, self._into, self._alias)
+                    ):
                         yield row
                 finished = True
             finally:

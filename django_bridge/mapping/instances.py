@@ -57,7 +57,7 @@ def full_clean(
     instance = as_django(obj, using)
     before = {name: instance.__dict__[name] for name in _attnames(type(instance)) if name in instance.__dict__}
     instance.full_clean(
-        exclude=exclude,  # type: ignore[arg-type]  # django-stubs want a set; Django makes one
+        exclude=exclude,
         validate_unique=validate_unique,
         validate_constraints=validate_constraints,
     )
@@ -100,7 +100,9 @@ def _from_objects(into: Model, rows: Sequence[Row[Any]], alias: str) -> list[Any
     for number, row in enumerate(rows):
         state = state_of(row[0])
         if state is None:
-            raise RowShape(f"row {number}: there is no {into.__name__} in it, as after an outer join: leave such rows out")
+            raise RowShape(
+                f"row {number}: there is no {into.__name__} in it, as after an outer join: leave such rows out"
+            )
         model = state.class_.__django_model__
         if not issubclass(model, into._meta.concrete_model or into):
             raise RowShape(f"the rows have objects of {model.__name__}, and not of {into.__name__}")
@@ -215,7 +217,7 @@ class _Making:
 
     def _fill_many(self, instance: models.Model, name: str, field: Any, values: Any) -> None:
         related = [self._related(value, field) for value in values]
-        if not instance._is_pk_set():  # Django's managers need one
+        if instance._state.adding:  # Django's managers need what others point to
             return
         manager = getattr(instance, name)
         cache_name = getattr(manager, "prefetch_cache_name", None)

@@ -89,7 +89,11 @@ def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> ty
 
 
 def map_class(
-    mapping: registry, model: Model, cls: type[MappedModel], known: Known, relations: dict[str, RelationshipProperty[Any]]
+    mapping: registry,
+    model: Model,
+    cls: type[MappedModel],
+    known: Known,
+    relations: dict[str, RelationshipProperty[Any]],
 ) -> None:
     """Maps the class to its table, or to that joined to its parents', with its relations."""
     table = known.table_of(model)

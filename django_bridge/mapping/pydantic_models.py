@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from typing import Annotated, Any, Optional
+from typing import Any, Optional
 
 from django.db import models
 from django.db.models.fields import NOT_PROVIDED
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from asyncdb.nesting import state_of
 
 from ..errors import NotMapped, UnmappableField
-from .pydantic_types import annotation_of
+from .pydantic_types import annotated, annotation_of
 
 __all__ = ["pydantic_model"]
 
@@ -137,11 +137,12 @@ def _one(field: Any, depth: int) -> tuple[Any, FieldInfo]:
 
 
 def _many(field: Any, depth: int) -> tuple[Any, FieldInfo]:
+    many: Any = list
     if depth:
-        items = Annotated[list[_nested(field, depth)], BeforeValidator(_listed)]  # type: ignore[misc]  # made just now
+        items = annotated(many[_nested(field, depth)], BeforeValidator(_listed))
     else:
         kind, limits = annotation_of(field.target_field)
-        items = Annotated[list[Annotated[kind, Field(**limits)]], BeforeValidator(_keys)]
+        items = annotated(many[annotated(kind, Field(**limits))], BeforeValidator(_keys))
     return items, _described(field)
 
 
@@ -151,10 +152,10 @@ def _nested(field: Any, depth: int) -> type[BaseModel]:
 
 
 def _defined(field: Any, kind: Any, limits: dict[str, Any]) -> tuple[Any, FieldInfo]:
-    annotated = Annotated[kind, Field(**limits)] if limits else kind
+    said = annotated(kind, Field(**limits)) if limits else kind
     if field.null or getattr(field, "generated", False):
-        annotated = Optional[annotated]  # noqa: UP045  (what is annotated takes no |)
-    return annotated, _described(field, **_default(field))
+        said = Optional[said]  # what is annotated takes no |
+    return said, _described(field, **_default(field))
 
 
 def _described(field: Any, **default: Any) -> FieldInfo:

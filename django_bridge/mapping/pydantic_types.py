@@ -6,7 +6,7 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Optional, TypeVar
 
 from django.core import validators
 from django.core.files import File
@@ -16,7 +16,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..errors import UnmappableField
 
-__all__ = ["RangeOut", "annotation_of"]
+__all__ = ["RangeOut", "annotated", "annotation_of"]
 
 T = TypeVar("T")
 Limits = dict[str, Any]
@@ -56,6 +56,12 @@ def annotation_of(field: Any) -> Found:
     )
 
 
+def annotated(kind: Any, *metadata: Any) -> Any:
+    """``Annotated`` for a type that is known at run time alone."""
+    alias: Any = Annotated
+    return alias[(kind, *metadata)]
+
+
 def _choices(field: Any) -> Any:
     """A ``Literal`` of the choices; None where there are none, or where they are values that it cannot hold."""
     if not field.choices:
@@ -65,8 +71,8 @@ def _choices(field: Any) -> Any:
         return None
     if field.blank and type(values[0]) is str and "" not in values:
         values.append("")
-    literal = Literal[tuple(values)]
-    return Annotated[literal, BeforeValidator(_of_enum)]
+    literal: Any = Literal
+    return annotated(literal[tuple(values)], BeforeValidator(_of_enum))
 
 
 def _of_enum(value: Any) -> Any:
@@ -77,7 +83,15 @@ def _of_enum(value: Any) -> Any:
 def _limits(field: Any, kind: Any) -> Limits:
     """What the field's own validators say; not those that ``IntegerField`` takes from the default database."""
     found: Limits = {}
-    is_ordered = kind in {int, float, decimal.Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta}
+    is_ordered = kind in {
+        int,
+        float,
+        decimal.Decimal,
+        datetime.date,
+        datetime.datetime,
+        datetime.time,
+        datetime.timedelta,
+    }
     for validator in vars(models.Field)["validators"].func(field):
         for cls, name in _BOUNDS.items():
             if not isinstance(validator, cls) or callable(validator.limit_value):
@@ -133,7 +147,7 @@ def _formatted(form: str) -> Callable[[Any], Found]:
 
 def _file(field: Any) -> Found:
     _, limits = _string(field)
-    return Annotated[str, Field(**limits), BeforeValidator(_name_of_file)], {}
+    return annotated(str, Field(**limits), BeforeValidator(_name_of_file)), {}
 
 
 def _name_of_file(value: Any) -> Any:
@@ -147,7 +161,7 @@ def _decimal(field: Any) -> Found:
 
 def _binary(field: Any) -> Found:
     limits = {} if field.max_length is None else {"max_length": field.max_length}
-    return Annotated[bytes, Field(**limits), BeforeValidator(_bytes_of)], {}
+    return annotated(bytes, Field(**limits), BeforeValidator(_bytes_of)), {}
 
 
 def _bytes_of(value: Any) -> Any:
@@ -156,10 +170,11 @@ def _bytes_of(value: Any) -> Any:
 
 def _array(field: Any) -> Found:
     kind, limits = annotation_of(field.base_field)
-    item = Annotated[kind, Field(**limits)] if limits else kind
+    item = annotated(kind, Field(**limits)) if limits else kind
     if field.base_field.null:
-        item = item | None
-    return list[item], {} if field.size is None else {"max_length": field.size}
+        item = Optional[item]
+    items: Any = list
+    return items[item], {} if field.size is None else {"max_length": field.size}
 
 
 def _range(kind: Any) -> Callable[[Any], Found]:

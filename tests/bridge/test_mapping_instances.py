@@ -26,7 +26,9 @@ from .conftest import Shop
 
 
 @pytest.fixture
-async def library(family: str, bridged: Any, project: Callable[..., None], django_db_blocker: Any) -> AsyncIterator[Any]:
+async def library(
+    family: str, bridged: Any, project: Callable[..., None], django_db_blocker: Any
+) -> AsyncIterator[Any]:
     """The models of ``tests.bridge.library``, with one author, two books, a novel and what belongs to them."""
     project(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.bridge.library"])
     models = apps.get_app_config("library").models_module
@@ -182,7 +184,9 @@ async def test_a_mapped_object_gives_what_its_row_gives(library: Any) -> None:
     assert [vars(book)["title"] for book in found] == ["Momo", "Jim", "Mirror"]
     assert found[0]._state.fields_cache == {}
     assert not hasattr(found[0], "_prefetched_objects_cache")
-    [book] = await database().fetch_all(select(Book).options(load_only(Book.title)).where(Book.id == 1), into=library.Book)
+    [book] = await database().fetch_all(
+        select(Book).options(load_only(Book.title)).where(Book.id == 1), into=library.Book
+    )
     assert book.get_deferred_fields() == {"summary", "author_id", "editor_id"}
 
 
@@ -333,7 +337,9 @@ async def test_full_clean_says_what_django_says(library: Any) -> None:
     assert ours.value.message_dict == djangos.value.message_dict
     assert set(ours.value.message_dict) == {"title", "summary", "author", "editor"}
     await run_django(Book(title="Emma", summary="S", author_id=1, editor_id=1).full_clean)
-    Book(title="Emma", summary="S").full_clean(exclude={"author", "editor"}, validate_unique=False, validate_constraints=False)
+    Book(title="Emma", summary="S").full_clean(
+        exclude={"author", "editor"}, validate_unique=False, validate_constraints=False
+    )
 
 
 async def test_full_clean_that_asks_the_database_is_refused_on_the_loop(library: Any) -> None:

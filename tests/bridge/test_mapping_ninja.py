@@ -24,7 +24,9 @@ __all__ = ["catalogue"]
 def routes(models: Any) -> Any:
     """A ``ROOT_URLCONF`` whose API answers with mapped objects, with pydantic models, with a page and with instances."""
     Entry = mapped(models.Entry)
-    EntryOut = pydantic_model(models.Entry, fields=["word", "state", "day", "maker", "others"], depth=1, name="EntryOut")
+    EntryOut = pydantic_model(
+        models.Entry, fields=["word", "state", "day", "maker", "others"], depth=1, name="EntryOut"
+    )
     loaded = select(Entry).options(joinedload(Entry.maker), selectinload(Entry.others)).order_by(Entry.id)
     api = NinjaAPI(urls_namespace=f"catalogue {id(models)} {id(loaded)}")
 
@@ -53,7 +55,7 @@ def routes(models: Any) -> Any:
 
 
 @pytest.fixture
-def client(catalogue: Any, project: Callable[..., None]) -> AsyncClient:  # noqa: F811  (the fixture)
+def client(catalogue: Any, project: Callable[..., None]) -> AsyncClient:
     project(ROOT_URLCONF=routes(catalogue), ALLOWED_HOSTS=["testserver"], MIDDLEWARE=[
         "django_bridge.middleware.ScopeMiddleware"])  # fmt: skip
     return AsyncClient()

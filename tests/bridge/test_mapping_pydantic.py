@@ -151,7 +151,11 @@ def test_members_of_djangos_choices_are_their_values(models: Any) -> None:
 
 
 def test_fields_and_exclude_choose_and_the_order_is_kept(models: Any) -> None:
-    assert list(pydantic_model(models.Entry, fields=["word", "maker", "big"]).model_fields) == ["word", "maker_id", "big"]
+    assert list(pydantic_model(models.Entry, fields=["word", "maker", "big"]).model_fields) == [
+        "word",
+        "maker_id",
+        "big",
+    ]
     left = pydantic_model(models.Entry, exclude=["maker_id", "others"]).model_fields
     assert list(left) == [name for name in VALUES if name not in {"maker_id", "others"}]
     assert list(pydantic_model(models.Entry, fields=["word", "big"], exclude=["big"]).model_fields) == ["word"]
@@ -173,7 +177,11 @@ def test_depth_nests_and_a_cycle_ends(models: Any) -> None:
     assert issubclass(maker, BaseModel)
     assert list(maker.model_fields) == ["id", "code", "parent"]
     value = {"id": 1, "code": "m1", "parent": {"id": 2, "code": "m2", "parent_id": 2}}
-    assert made(word="ab", maker=value, others=[value]).model_dump() == {"word": "ab", "maker": value, "others": [value]}
+    assert made(word="ab", maker=value, others=[value]).model_dump() == {
+        "word": "ab",
+        "maker": value,
+        "others": [value],
+    }
     with pytest.raises(ValueError, match="-1 was given"):
         pydantic_model(models.Entry, depth=-1)
 
@@ -297,7 +305,9 @@ async def test_rows_mapped_objects_and_django_instances_are_read_alike(catalogue
 async def test_a_relation_that_was_not_loaded_is_named(catalogue: Any) -> None:
     Entry = mapped(catalogue.Entry)
     nested = pydantic_model(catalogue.Entry, fields=["word", "maker"], depth=1)
-    with pytest.raises(RowShape, match=r"the relation Entry\.maker was not loaded: add options\(joinedload\(Entry\.maker\)\)"):
+    with pytest.raises(
+        RowShape, match=r"the relation Entry\.maker was not loaded: add options\(joinedload\(Entry\.maker\)\)"
+    ):
         await database().fetch_all(select(Entry), into=nested)
     many = pydantic_model(catalogue.Entry, fields=["others"])
     with pytest.raises(RowShape, match=r"options\(selectinload\(Entry\.others\)\)"):

@@ -183,12 +183,17 @@ async def test_a_loaded_relation_fills_a_model_in_a_model(orphan: Database, into
         found = await orphan.fetch_all(select(Book).options(load).order_by(Book.id), into=into)
         assert found[0].author is None
         author = found[1].author
-        assert (author if isinstance(author, dict) else author.name) in ("Michael Ende", Writer(id=1, name="Michael Ende"))
+        assert (author if isinstance(author, dict) else author.name) in (
+            "Michael Ende",
+            Writer(id=1, name="Michael Ende"),
+        )
 
 
 @pytest.mark.parametrize("into", [BookOut, Card, Slip])
 async def test_a_relation_that_was_not_loaded_is_named_with_its_remedy(books: Database, into: Any) -> None:
-    with pytest.raises(RowShape, match=r"the relation Book\.author was not loaded: add options\(joinedload\(Book\.author\)\)"):
+    with pytest.raises(
+        RowShape, match=r"the relation Book\.author was not loaded: add options\(joinedload\(Book\.author\)\)"
+    ):
         await books.fetch_all(select(Book), into=into)
     assert books.stats().checked_out == 0
 

@@ -42,7 +42,9 @@ class Entry(models.Model):
     binary = models.BinaryField(max_length=4)
     flag = models.BooleanField(default=True)
     maybe = models.BooleanField(null=True)
-    word = models.CharField("the word", max_length=10, help_text="How it is written", validators=[MinLengthValidator(2)])
+    word = models.CharField(
+        "the word", max_length=10, help_text="How it is written", validators=[MinLengthValidator(2)]
+    )
     left_out = models.CharField(max_length=10, blank=True)
     state = models.CharField(max_length=3, choices=State, default=State.NEW)
     grade = models.IntegerField(choices=Grade, null=True)
