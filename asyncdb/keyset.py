@@ -97,7 +97,7 @@ def keys_of(statement: Select[Any], dialect: Dialect) -> list[Key]:
     require_order(statement)
     if statement._group_by_clauses or statement._having_criteria:
         raise PageError(
-            "a grouped statement has no keys of its own: select from its subquery(), and order by the subquery's columns"
+            "a grouped statement has no keys of its own: select from its subquery(), and order by its columns"
         )
     froms = statement.order_by(None).get_final_froms()
     may_miss = any(_has_outer_join(source) for source in froms)
@@ -168,14 +168,14 @@ def _has_outer_join(source: FromClause) -> bool:
 
 
 def _require_unique(keys: Sequence[Key], froms: Sequence[FromClause]) -> None:
-    """A place in the order must be one row: the keys hold a whole primary key, or unique columns that are never NULL."""
+    """A place in the order must be one row: the keys hold a primary key, or unique columns that are never NULL."""
     given = {_identity(key.expression) for key in keys}
     sources = [source for each in froms for source in _sources(each)]
     if any(ids and ids <= given for source in sources for ids in _unique_sets(source)):
         return
     raise PageError(
-        f"rows may be alike in their order ({', '.join(_describe(key.expression) for key in keys)}), and a page that ends "
-        "between two of them would lose one: add the primary key as the last of order_by(...)",
+        f"rows may be alike in their order ({', '.join(_describe(key.expression) for key in keys)}), and a page that "
+        "ends between two of them would lose one: add the primary key as the last of order_by(...)",
     )
 
 

@@ -52,9 +52,9 @@ class Branch:
 def nested(rows: Sequence[Row[Any]], into: Any) -> list[dict[str, Any]] | None:
     """The rows as dicts of dicts, or None where ``into`` takes the columns as they are.
 
-    A column labelled ``author__name`` goes to the field ``name`` of the field ``author``; an ORM object named ``Author``
-    to the field ``author``, unless there is a field of the column's own name. What an outer join left empty, every
-    column NULL, is None where the field may be None.
+    A column labelled ``author__name`` goes to the field ``name`` of the field ``author``; an ORM object named
+    ``Author`` to the field ``author``, unless there is a field of the column's own name. What an outer join left
+    empty, every column NULL, is None where the field may be None.
     """
     first = rows[0]
     if (plan := _plan(into, first._fields)) is None:
@@ -140,7 +140,7 @@ def fields_of(into: Any) -> Mapping[str, Any]:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, bool]:
-    """The one type (of a dict, its plain type) inside ``Annotated``, ``Required`` and ``| None``, and whether None was allowed."""
+    """The one type inside ``Annotated``, ``Required`` and ``| None``, a dict's bare; and if None is allowed."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _unwrapped(typing.get_args(annotation)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 
 from pydantic import computed_field
@@ -245,7 +246,7 @@ async def _read(
 
 
 def _require_no_ties(keys: list[Key], places: list[tuple[Any, ...]]) -> None:
-    if any(first == second for first, second in zip(places, places[1:], strict=False)):
+    if any(first == second for first, second in pairwise(places)):
         raise PageError(
             "two rows are alike in the order: a join gives several rows for one primary key, so order by the primary "
             "key of the joined table as well",
@@ -257,8 +258,8 @@ def _around(places: list[tuple[Any, ...]], start: Place | None, *, more: bool) -
     backwards = start is not None and start.backwards
     if not places:
         # What was here is gone; the row that the cursor names, if it was not in this page, is on the other side.
-        other = None if start is None else Place(start.values, not backwards, not start.inclusive)
+        other = None if start is None else Place(start.values, backwards=not backwards, inclusive=not start.inclusive)
         return (other, None) if backwards else (None, other)
-    following = Place(places[-1], False, False) if more or backwards else None
-    before = Place(places[0], True, False) if (more if backwards else start is not None) else None
+    following = Place(places[-1], backwards=False, inclusive=False) if more or backwards else None
+    before = Place(places[0], backwards=True, inclusive=False) if (more if backwards else start is not None) else None
     return following, before

@@ -1,7 +1,7 @@
 """Django's own instances of what SQLAlchemy has read: ``into=models.Book``, and ``as_django`` of a mapped object.
 
 Read in Django 5.2 and 6.1 (``db/models/base.py``: ``Model.from_db``, ``ModelState``;
-``db/models/fields/related_descriptors.py``: ``_prefetched_objects_cache`` and under which names the managers look there;
+``db/models/fields/related_descriptors.py``: ``_prefetched_objects_cache`` and its names;
 ``db/models/query.py``: ``prefetch_one_level``).
 """
 

@@ -43,7 +43,7 @@ def pydantic_model(
     - **shape**: types, limits, choices, nullability, defaults, ``verbose_name`` (title) and ``help_text`` (description)
       are the fields'; a foreign key is its column (``author_id``) at depth 0 and the model of what it points to
       (``author``) above, many-to-many fields are lists of primary keys or of models; relations from other models are
-      left out. ``fields`` and ``exclude`` name fields, or columns of foreign keys; what is nested has all of its fields.
+      left out. ``fields`` and ``exclude`` name fields, or columns of foreign keys; what is nested has all its fields.
       It reads dicts, mapped objects, Django instances and rows (``from_attributes``), and is called as the model unless
       ``name`` says otherwise.
     - **errors**: ``ValueError`` for a name that the model has not, which lists those that it has; ``UnmappableField``
@@ -154,7 +154,7 @@ def _nested(field: Any, depth: int) -> type[BaseModel]:
 def _defined(field: Any, kind: Any, limits: dict[str, Any]) -> tuple[Any, FieldInfo]:
     said = annotated(kind, Field(**limits)) if limits else kind
     if field.null or getattr(field, "generated", False):
-        said = Optional[said]  # what is annotated takes no |
+        said = Optional[said]  # noqa: UP045  (what is annotated takes no |)
     return said, _described(field, **_default(field))
 
 

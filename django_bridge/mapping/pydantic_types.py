@@ -120,7 +120,7 @@ def _tightened(old: Limits, new: Limits) -> Limits:
 
 
 def _plain(kind: Any, **limits: Any) -> Callable[[Any], Found]:
-    return lambda field: (kind, limits)
+    return lambda _: (kind, limits)
 
 
 def _integer(field: Any) -> Found:
@@ -172,13 +172,13 @@ def _array(field: Any) -> Found:
     kind, limits = annotation_of(field.base_field)
     item = annotated(kind, Field(**limits)) if limits else kind
     if field.base_field.null:
-        item = Optional[item]
+        item = Optional[item]  # noqa: UP045  (what is annotated takes no |)
     items: Any = list
     return items[item], {} if field.size is None else {"max_length": field.size}
 
 
 def _range(kind: Any) -> Callable[[Any], Found]:
-    return lambda field: (RangeOut[kind], {})
+    return lambda _: (RangeOut[kind], {})
 
 
 _FIELDS = "django.db.models.fields"

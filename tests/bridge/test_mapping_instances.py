@@ -1,5 +1,7 @@
 """``into=models.Book`` and ``as_django``: Django's own instances of what a session has read."""
 
+# ruff: noqa: N806  (what mapped() gives is a class)
+
 from __future__ import annotations
 
 import asyncio

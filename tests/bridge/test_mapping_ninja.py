@@ -1,5 +1,7 @@
 """``pydantic_model`` as a django-ninja response, of what a session reads and of Django's own instances."""
 
+# ruff: noqa: N806  (what mapped() gives is a class)
+
 # The annotations of a view are read where it stands: they are no strings here.
 
 from collections.abc import Callable
@@ -22,7 +24,7 @@ __all__ = ["catalogue"]
 
 
 def routes(models: Any) -> Any:
-    """A ``ROOT_URLCONF`` whose API answers with mapped objects, with pydantic models, with a page and with instances."""
+    """A ``ROOT_URLCONF`` whose API answers with mapped objects, pydantic models, a page, and instances."""
     Entry = mapped(models.Entry)
     EntryOut = pydantic_model(
         models.Entry, fields=["word", "state", "day", "maker", "others"], depth=1, name="EntryOut"

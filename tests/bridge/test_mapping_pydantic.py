@@ -1,12 +1,14 @@
 """``pydantic_model``: types, limits, choices, defaults and relations of a Django model, as pydantic says them."""
 
+# ruff: noqa: N806  (what mapped() gives is a class)
+
 from __future__ import annotations
 
 import datetime
 import decimal
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from types import ModuleType
 from typing import Any
 
@@ -28,11 +30,11 @@ from .conftest import Shop
 
 
 @pytest.fixture
-def models(project: Callable[..., None]) -> Iterator[ModuleType]:
+def models(project: Callable[..., None]) -> ModuleType:
     project(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.bridge.catalogue"])
     module = apps.get_app_config("catalogue").models_module
     assert module is not None
-    yield module
+    return module
 
 
 VALUES: dict[str, Any] = {
@@ -222,7 +224,7 @@ def test_fields_of_contrib_postgres_have_their_types(models: Any) -> None:
 
     with isolate_apps("tests.bridge.catalogue"):
 
-        class OfPostgres(django_models.Model):
+        class OfPostgres(django_models.Model):  # noqa: DJ008  (nobody prints it)
             words = ArrayField(django_models.CharField(max_length=3), size=2)
             matrix = ArrayField(ArrayField(django_models.IntegerField(null=True)), null=True)
             extra = HStoreField()
