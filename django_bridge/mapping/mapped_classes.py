@@ -12,7 +12,7 @@ from .instances import full_clean
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
 
-__all__ = ["MappedModel", "map_class", "new_class"]
+__all__ = ["MappedModel", "TypedModel", "map_class", "new_class"]
 
 
 if TYPE_CHECKING:
@@ -26,11 +26,8 @@ else:
     _Attributes = type
 
 
-class MappedModel(metaclass=_Attributes):
-    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
-
-    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
-    """
+class TypedModel:
+    """A mapped class with the attributes that it names and no other, as ``asyncdb_models --types`` writes it."""
 
     __django_model__: ClassVar[Model]
     __mapper__: ClassVar[Mapper[Any]]
@@ -40,8 +37,6 @@ class MappedModel(metaclass=_Attributes):
 
         def __init__(self, **values: Any) -> None:
             """Takes columns and relations by name."""
-
-        def __getattr__(self, name: str) -> Any: ...
 
     def full_clean(
         self,
@@ -71,6 +66,17 @@ class MappedModel(metaclass=_Attributes):
         key = self.__mapper__.primary_key
         known = {one.key: self.__dict__.get(self.__mapper__.get_property_by_column(one).key) for one in key}
         return f"<mapped {type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in known.items())}>"
+
+
+class MappedModel(TypedModel, metaclass=_Attributes):
+    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
+
+    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> type[MappedModel]:
