@@ -61,17 +61,18 @@ def _converter(into: Any) -> Converter:
         return lambda rows, _: _dicts(rows, into)
     adapter = TypeAdapter(list[into])
     if takes_fields(origin):
-        return lambda rows, _: adapter.validate_python(_source(rows, origin), from_attributes=True)
+        as_dicts = takes_dicts(origin)
+        return lambda rows, _: adapter.validate_python(_source(rows, origin, as_dicts=as_dicts), from_attributes=True)
     if isinstance(origin, type) and issubclass(origin, tuple):
         return lambda rows, _: adapter.validate_python([tuple(row) for row in rows], from_attributes=True)
     return lambda rows, _: adapter.validate_python(_only_column(rows, into), from_attributes=True)
 
 
-def _source(rows: Rows, into: Any) -> Sequence[Any]:
+def _source(rows: Rows, into: Any, *, as_dicts: bool) -> Sequence[Any]:
     """What a model, a dataclass or a ``TypedDict`` reads its fields of: the rows, their ORM objects, or dicts."""
     if (dicts := nested(rows, into)) is not None:
         return dicts
-    if takes_dicts(into):
+    if as_dicts:
         return _dicts(rows, into)
     return rows if (objects := _objects(rows)) is None else objects
 
@@ -117,7 +118,7 @@ def _reason(rows: Rows, into: Any, item: Any) -> str:
         return str(item["msg"])
     number, *path = item["loc"]
     origin = typing.get_origin(into) or into
-    start = _source(rows, origin)[number] if takes_fields(origin) else rows[number][0]
+    start = _source(rows, origin, as_dicts=takes_dicts(origin))[number] if takes_fields(origin) else rows[number][0]
     # The error's own words may quote a value.
     return unloaded_at(start, path) or "the attribute could not be read"
 
