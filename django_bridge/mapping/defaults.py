@@ -15,7 +15,7 @@ __all__ = ["Standin", "default_of", "has_pre_save", "onupdate_of"]
 
 
 class Standin:
-    """What a field's ``pre_save`` sees as the instance: the values of the row that is written, and else the defaults."""
+    """What a field's ``pre_save`` sees as the instance: the values of the row that is written, else defaults."""
 
     def __init__(self, model: type[models.Model], values: Mapping[str, Any]) -> None:
         self._meta = model._meta
