@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import getattr_static
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation, ReverseGenericManyToOneDescriptor
@@ -58,8 +59,15 @@ def accessors(model: Model) -> Iterator[Accessor]:
             continue
         if not isinstance(field, ForeignObjectRel):
             yield Accessor(field.name, field.name, related, bool(field.many_to_one or field.one_to_one))
-        elif not field.hidden and not isinstance(field.field, GenericRelation):
+        elif not field.hidden and _is_there(model, field):
             yield Accessor(str(field.get_accessor_name()), field.name, related, bool(field.one_to_one))
+
+
+def _is_there(model: Model, rel: Any) -> bool:
+    """Children have a generic relation of their parent's too, and one of them the attribute on the other side."""
+    if not isinstance(rel.field, GenericRelation):
+        return True
+    return getattr(getattr_static(model, rel.get_accessor_name(), None), "rel", None) is rel
 
 
 def missing(model: Model) -> tuple[int, int, list[str]]:
