@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connection, models, transaction
 from model_bakery import baker
 
 from .accessors import Model
 
-__all__ = ["fill", "make"]
+__all__ = ["check_constraints", "fill", "make"]
 
 
 def fill(found: Sequence[Model], rows: int) -> dict[str, str]:
@@ -38,7 +38,7 @@ def make(model: Model, number: int, **given: Any) -> str:
             with transaction.atomic():
                 made = baker.prepare(model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **given})
                 models.Model.save_base(made, raw=raw, force_insert=not model._meta.parents)
-                _check_constraints()
+                check_constraints(model)
         except Exception as err:  # whatever a project's own code says
             reason = f"{type(err).__name__}: {err}".splitlines()[0][:200]
         else:
@@ -46,11 +46,9 @@ def make(model: Model, number: int, **given: Any) -> str:
     return reason
 
 
-def _check_constraints() -> None:
+def check_constraints(model: Model) -> None:
     """Foreign keys that are checked at the end of the transaction are checked now."""
-    from django.db import connection
-
-    connection.check_constraints()
+    connection.check_constraints(table_names=[one._meta.db_table for one in (model, *model._meta.get_parent_list())])
 
 
 def _pointing(model: Model, number: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def check(job: Job) -> dict[str, Any]:
 
     from .accessors import missing
     from .comparing import Compared, compare
+    from .completing import complete
     from .filling import fill
     from .linking import link
     from .making import know
@@ -40,13 +41,14 @@ def check(job: Job) -> dict[str, Any]:
     models = list(apps.get_models(include_auto_created=True))
     counts = [missing(model) for model in models]
     configure_mappers()
-    there = set(connection.introspection.table_names())
+    there = set(connection.introspection.table_names(include_views=True))
     kept = [model for model in models if model._meta.db_table in there]
     concrete = [model for model in kept if not model._meta.proxy]
     random.seed(job.seed)
     know(concrete)
     empty = fill(concrete, job.rows)
     link(concrete)
+    complete(concrete)
     found = Compared()
 
     async def run() -> None:
