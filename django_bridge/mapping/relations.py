@@ -25,7 +25,10 @@ __all__ = ["relations_of"]
 
 def relations_of(model: Model, known: Known) -> Iterator[tuple[str, RelationshipProperty[Any]]]:
     """The relations of a model by name, without those that its class inherits and those to what is not mapped."""
-    for field in (*concrete(model)._meta.get_fields(include_parents=False), *model._meta.private_fields):
+    fields = concrete(model)._meta.get_fields(include_parents=False)
+    if model._meta.proxy:  # whose generic relations may ask for a content type of its own
+        fields = [*(one for one in fields if not is_generic(one)), *model._meta.private_fields]
+    for field in fields:
         made = _relation(model, field, known)
         if made is not None:
             yield made
@@ -44,13 +47,19 @@ def _relation(model: Model, field: Any, known: Known) -> tuple[str, Relationship
     if isinstance(field, ForeignObjectRel) and (name := field.get_accessor_name()) is not None:
         if field.many_to_many:
             return _many_to_many(model, field, name, known)
-        if isinstance(field.field, ForeignObject):
+        if isinstance(field.field, ForeignObject) and not is_generic(field.field):  # whose other side is for queries
             return name, _from_many(model, field, known)
     return None
 
 
 def _related(model: Model, known: Known, **options: Any) -> RelationshipProperty[Any]:
     return relationship(known.class_of(model), lazy=LAZY, **options)
+
+
+def _back(field: Any) -> str | None:
+    """The name of the other direction; None for a hidden one."""
+    rel = field.remote_field
+    return None if rel.hidden else rel.get_accessor_name()
 
 
 def _pairs(field: Any, known: Known) -> tuple[list[Any], list[Any]]:
@@ -71,7 +80,7 @@ def _is_written(field: Any) -> bool:
 def _to_one(model: Model, field: Any, known: Known) -> RelationshipProperty[Any]:
     pointing, pointed = _pairs(field, known)
     written = _is_written(field) and model is field.model
-    back = field.remote_field.get_accessor_name()
+    back = _back(field)
     return _related(
         field.related_model,
         known,
@@ -122,7 +131,7 @@ def _many_to_many(model: Model, field: Any, name: str, known: Known) -> tuple[st
         here, there = there, here
     from_here, ours = _pairs(here, known)
     from_there, theirs = _pairs(there, known)
-    back = many.remote_field.get_accessor_name() if forward else many.name
+    back = _back(many) if forward else many.name
     written = (
         bool(through._meta.auto_created) and not many.remote_field.symmetrical and model is _end(many, forward=forward)
     )
