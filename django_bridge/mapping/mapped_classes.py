@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, registry
+from sqlalchemy.orm import Mapper, RelationshipProperty, registry
 
+from .instances import full_clean
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
 
-__all__ = ["MappedModel", "map_class", "new_class"]
+__all__ = ["MappedModel", "TypedModel", "map_class", "new_class"]
 
 
 if TYPE_CHECKING:
@@ -25,11 +26,8 @@ else:
     _Attributes = type
 
 
-class MappedModel(metaclass=_Attributes):
-    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
-
-    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
-    """
+class TypedModel:
+    """A mapped class with the attributes that it names and no other, as ``asyncdb_models --types`` writes it."""
 
     __django_model__: ClassVar[Model]
     __mapper__: ClassVar[Mapper[Any]]
@@ -40,12 +38,45 @@ class MappedModel(metaclass=_Attributes):
         def __init__(self, **values: Any) -> None:
             """Takes columns and relations by name."""
 
-        def __getattr__(self, name: str) -> Any: ...
+    def full_clean(
+        self,
+        exclude: Collection[str] | None = None,
+        validate_unique: bool = True,  # noqa: FBT001, FBT002  (Django's signature)
+        validate_constraints: bool = True,  # noqa: FBT001, FBT002  (as above)
+        *,
+        using: str | None = None,
+    ) -> None:
+        """Validates as ``Model.full_clean()`` does, on a Django instance of this object; takes back what it cleaned.
+
+        Unique fields and constraints are asked of the database through Django's ORM: in async code
+        ``await run_django(obj.full_clean)``. ``using`` is the alias; default: that of the object's session.
+
+        - **errors**: Django's ``ValidationError``; ``SynchronousOnlyOperation`` on the event loop, where something has
+          to be asked of the database.
+        """
+        full_clean(
+            self,
+            exclude,
+            validate_unique=validate_unique,
+            validate_constraints=validate_constraints,
+            using=using,
+        )
 
     def __repr__(self) -> str:
         key = self.__mapper__.primary_key
         known = {one.key: self.__dict__.get(self.__mapper__.get_property_by_column(one).key) for one in key}
         return f"<mapped {type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in known.items())}>"
+
+
+class MappedModel(TypedModel, metaclass=_Attributes):
+    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
+
+    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> type[MappedModel]:
@@ -63,11 +94,17 @@ def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> ty
     return type(model.__name__, (base,), members)
 
 
-def map_class(mapping: registry, model: Model, cls: type[MappedModel], known: Known) -> None:
-    """Maps the class to its table, or to that joined to its parents'."""
+def map_class(
+    mapping: registry,
+    model: Model,
+    cls: type[MappedModel],
+    known: Known,
+    relations: dict[str, RelationshipProperty[Any]],
+) -> None:
+    """Maps the class to its table, or to that joined to its parents', with its relations."""
     table = known.table_of(model)
     assert table is not None, "a mapped class without a table"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"properties": relations}
     links = _links(model)
     if links:
         parent, link = links[0]

@@ -161,14 +161,21 @@ def _shortened(converter: Any, column: Any, backend: Any) -> Converter:
     function = getattr(converter, "__func__", None)
     ops = type(backend.ops)
     if function is getattr(ops, "convert_booleanfield_value", None) and _is_of_django(function):
-        return lambda value: _BOOLS.get(value, value)
+        return _BOOLS.__getitem__
     if backend.vendor == "mysql" and function is ops.convert_datetimefield_value and _is_of_django(function):
         zone = backend.timezone
         return lambda value: value if value is None else value.replace(tzinfo=zone)
     return lambda value: converter(value, column, backend)
 
 
-_BOOLS = {0: False, 1: True}
+class _Bools(dict[Any, Any]):
+    """0 and 1 as what they mean, anything else as it is; a dictionary, for its look-up calls no Python function."""
+
+    def __missing__(self, value: Any) -> Any:
+        return value
+
+
+_BOOLS = _Bools({0: False, 1: True})
 
 
 def _is_of_django(function: Any) -> bool:

@@ -398,7 +398,7 @@ async def test_a_value_that_the_field_refuses_is_refused_by_name_and_without_the
                 await db.scalars(select(Everything).where(getattr(Everything, name) == value))
             causes = []
             error: BaseException | None = caught.value
-            while error is not None:
+            while error is not None and error not in causes:
                 causes.append(error)
                 error = error.__cause__
             assert any(isinstance(one, FieldValueError) for one in causes), (name, causes)
