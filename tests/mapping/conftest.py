@@ -129,8 +129,11 @@ def _empty(family: str) -> None:
     try:
         with wrapper.cursor() as cursor:
             cursor.execute(off)
+            wrapper.set_autocommit(False)  # one commit
             for model in _tables(family):
                 cursor.execute(f"DELETE FROM {wrapper.ops.quote_name(model._meta.db_table)}")
+            wrapper.commit()
+            wrapper.set_autocommit(True)
             cursor.execute(on)
     finally:
         wrapper.close()

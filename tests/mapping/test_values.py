@@ -253,7 +253,6 @@ def by_sync_session(model: Any, values: dict[str, Any]) -> None:
     with sync_session() as db:
         db.add(mapped(model)(**values))
         db.execute(insert(table_for(model)).values(**values))
-        db.commit()
 
 
 def stored(shop: Any, model: Any, *, number: int) -> int:
@@ -274,15 +273,16 @@ def stored(shop: Any, model: Any, *, number: int) -> int:
 async def test_values_are_found_by_themselves(name: str, values: dict[str, Any], shop: Any) -> None:
     model = getattr(shop.values, name)
     Mapped = mapped(model)
-    other = {key: value for key, value in (EVERYTHING | CUSTOM)["empty"].items() if key not in values}
-    shop.in_plain_thread(lambda: [model.objects.create(**values), model.objects.create(**other)])
+    shop.in_plain_thread(lambda: [model.objects.create(**values), model.objects.create()])
 
     def asks() -> list[Any]:
         found = []
         for key, value in values.items():
             column = getattr(Mapped, key)
             if key not in {"json", "double", "sets", "rich"}:
-                found += [(key, column == value), (key, column.in_([value])), (key, ~column.is_(None))]
+                found += [(key, column == value), (key, column.in_([value]))]
+            if key != "file":  # Django writes no NULL there
+                found.append((key, ~column.is_(None)))
         return found
 
     async with session() as db:
@@ -367,7 +367,6 @@ def test_values_are_equal_on_djangos_own_driver(sync_shop: Any) -> None:
                 return as_mapped(model, db.scalars(select(Everything).order_by(Everything.id)).all())
 
             check(write, read)
-            db.commit()
 
     in_a_test_case(joined, sync)
 
