@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, connection, models, transaction
 from model_bakery import baker
 
@@ -36,7 +38,7 @@ def make(model: Model, number: int, **given: Any) -> str:
     for raw in (False, True):
         try:
             with transaction.atomic():
-                made = baker.prepare(model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **given})
+                made = baker.prepare(model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **_about(model), **given})
                 models.Model.save_base(made, raw=raw, force_insert=not model._meta.parents)
                 check_constraints(model)
         except Exception as err:  # whatever a project's own code says
@@ -65,3 +67,14 @@ def _pointing(model: Model, number: int) -> dict[str, Any]:
         else:
             raise IntegrityError(f"{field.name} needs a row of {field.related_model._meta.label}")
     return found
+
+
+def _about(model: Model) -> dict[str, Any]:
+    """What a row is about by content type: a key that there is, for PostgreSQL reads the text of it as a number."""
+    types = ContentType.objects.get_for_model(ContentType)
+    return {
+        name: value
+        for field in model._meta.private_fields
+        if isinstance(field, GenericForeignKey)
+        for name, value in ((field.ct_field, types), (field.fk_field, types.pk))
+    }
