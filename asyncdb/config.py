@@ -72,6 +72,9 @@ class DatabaseConfig(BaseModel):
     """Seconds for the answer to a ping, after which the connection counts as dead."""
     read_timeout: float | None = Field(default=300.0, gt=0)
     """Seconds to wait for the reply to one statement, after which the connection is dropped. None: no bound."""
+    max_reply_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """MySQL and MariaDB: bytes of one reply, or of the rows of a stream that nobody has read yet, after which the
+    connection is dropped. A server allows one value, and so one row, of 1 GiB at most."""
     close_timeout: float = Field(default=1.0, gt=0)
     """Seconds of grace for a polite goodbye, after which the socket is closed without one."""
     busy_timeout: float = Field(default=5.0, ge=0)

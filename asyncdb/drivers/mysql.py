@@ -21,23 +21,27 @@ from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError, TransactionMisuse
 from ..greenlets import await_, in_greenlet
+from .asyncmy_wire import SafeConnection
 from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
-from .physical import Liveness, PhysicalConnection, TransactionOptions
+from .mysql_errors import ends_connection
+from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
 from .sockets import SocketLook, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
-DRIVER_OPTIONS = frozenset({"charset", "client_flag", "program_name", "server_public_key"})
+DRIVER_OPTIONS = frozenset(
+    {"charset", "client_flag", "get_server_public_key", "program_name", "server_public_key"},
+)
 """What ``driver_options`` may hold; everything else of asyncmy's ``connect`` has an option of its own or is unsafe."""
 
+_OURS = frozenset({"charset", "get_server_public_key"})
 _CHARSETS = ("utf8mb4", "utf8")
-_IN_TRANSACTION, _NO_BACKSLASH_ESCAPES = 0x0001, 0x0200
+_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
+_IN_TRANSACTION = 0x0001
 _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
-_SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
-"""Complete error packets after which the connection is of no use: shutdown, kill, idle time-out, network."""
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
@@ -107,6 +111,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         raw = self._connection
         if self.doom is not None or not raw._connected or raw._stream_broken or self.stream_unfinished:
             return Liveness.DEAD
+        if raw.spoke_unasked:
+            return Liveness.DEAD
         # MySQL says nothing unasked but its farewell: whatever is there to read is an end.
         return Liveness.WHOLE if self._socket_look() is Liveness.WHOLE else Liveness.DEAD
 
@@ -151,7 +157,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
             self._transport.write(_COM_QUIT)
             self._transport.close()
             raw._loop.call_later(self.config.close_timeout, self._transport.abort)
-        raw.close()
+        raw._transport, raw._connected = None, False  # its close() would not wait for the goodbye
 
     def close(self) -> None:
         protocol = self._connection._proto
@@ -190,11 +196,11 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         return connection
 
     async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
-        from asyncmy.connection import Connection as Raw  # an extra
-
         arguments = connect_arguments(config)
         flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
-        raw = Raw(**arguments | {"client_flag": flags})
+        raw = SafeConnection(**arguments | {"client_flag": flags})
+        raw.takes_key_of_server = bool(config.driver_options.get("get_server_public_key"))
+        raw.max_reply_bytes = config.max_reply_bytes
         try:
             await raw.connect()
             return raw, await self._make_session(raw, config)
@@ -202,7 +208,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
             raw.close()
             raise
 
-    async def _make_session(self, raw: Any, config: DatabaseConfig) -> Any:
+    async def _make_session(self, raw: SafeConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
         settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
@@ -211,23 +217,25 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if config.init_command:
             await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
         await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
-        if raw.server_status & _NO_BACKSLASH_ESCAPES:
-            # asyncmy 0.2.18 writes bytes so that they can end their literal in this mode: an SQL injection.
+        await raw.query(
+            f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, @@character_set_client",
+        )
+        *found, charset = raw._result.rows[0]
+        if charset not in _UTF8:
             raise ConfigurationError(
-                f"database {config.alias!r}: sql_mode has NO_BACKSLASH_ESCAPES, in which asyncmy cannot quote bytes "
-                "safely: take it out of the server's sql_mode or set another in session_settings",
+                f"database {config.alias!r}: the session speaks {charset!r} after its session_settings and "
+                "init_command: only utf8mb4 is safe here, other character sets allow SQL injection",
             )
-        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
-        return raw._result.rows[0]
+        return found
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        if super().is_disconnect(e, connection, cursor):
+        # Not SQLAlchemy's answer, which looks for "not connected" and "already closed" in the words of any error.
+        link = physical(connection) if connection is not None else None
+        if getattr(link, "doom", None) is not None:
             return True
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
-        code = e.args[0] if e.args else None
-        complete = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
-        return not complete or code in _SERVER_GOES_AWAY
+        return ends_connection(e)
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
@@ -242,7 +250,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
             f"database {config.alias!r}: charset {charset!r} is refused: use utf8mb4, which is safe to escape",
         )
     return {
-        **{name: value for name, value in config.driver_options.items() if name != "charset"},
+        **{name: value for name, value in config.driver_options.items() if name not in _OURS},
         "charset": "utf8mb4",
         "host": config.host or "localhost",
         "port": config.port or 3306,
