@@ -35,7 +35,7 @@ class GuardedLogin(_Asyncmy):  # type: ignore[misc]  # its private parts have no
         self._plugin = b""
         super().__init__(**arguments)
         # asyncmy adds it to whatever it is given.
-        self._client_flag &= ~CLIENT.MULTI_STATEMENTS
+        self._client_flag &= ~(CLIENT.MULTI_STATEMENTS | CLIENT.LOCAL_FILES)
 
     @property
     def _server_public_key(self) -> Any:
@@ -72,7 +72,8 @@ class GuardedLogin(_Asyncmy):  # type: ignore[misc]  # its private parts have no
         except Exception as err:  # its frames hold the password
             failure = _not_understood(err)
         else:
-            if packet.is_ok_packet():
+            # asyncmy reads the last packet of caching_sha2_password itself, raises if it is an error, and returns none.
+            if packet is None or packet.is_ok_packet():
                 self._require_trusted_key()
                 return packet
             failure = errors.OperationalError(_HANDSHAKE_ERROR, "the server did not say whether the login succeeded")

@@ -172,11 +172,12 @@ def _let_in(peer: Peer) -> None:
 
 
 class HostileMySQLServer:
-    r"""Listens on 127.0.0.1 and does to each client what ``login`` and ``answer`` say; for tests of drivers and pools.
+    r"""Listens on ``host`` and does to each client what ``login`` and ``answer`` say; for tests of drivers and pools.
 
     ``login(peer)`` is called when the client has answered the greeting; by default everybody is let in.
     ``answer(peer, sql)`` is called for each statement; when it returns ``False``, as when there is none, the answer is
-    a polite one. ``capabilities`` are taken from those of a usual server by ``without``, bits of the protocol.
+    a polite one. What it says that it can do is what a usual server can, less the bits of ``without``, with those of
+    ``also`` (MySQL manual, "Capabilities Flags"). With ``tls_folder`` it offers TLS by a certificate made there.
 
     - **units**: no client is waited for longer than 20 seconds.
 
@@ -197,9 +198,11 @@ class HostileMySQLServer:
         plugin: str = "mysql_native_password",
         version: str = "8.4.0-hostile",
         without: int = 0,
+        also: int = 0,
         tls_folder: Path | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.host = "127.0.0.1"
+        self.host = host
         self.user, self.password = "asyncdb", secrets.token_urlsafe(18)
         self.peers: list[Peer] = []
         """Every client there was."""
@@ -207,7 +210,7 @@ class HostileMySQLServer:
         """What the script itself did wrong."""
         self._answer, self._login = answer, login
         self._plugin, self._version = plugin, version
-        self._capabilities = (_CAPABILITIES | (_TLS if tls_folder is not None else 0)) & ~without
+        self._capabilities = (_CAPABILITIES | (_TLS if tls_folder is not None else 0) | also) & ~without
         self._tls: ssl.SSLContext | None = None
         if tls_folder is not None:
             files = make_certificates(tls_folder)
