@@ -132,6 +132,12 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
+    def note_error(self, error: BaseException) -> None:
+        super().note_error(error)
+        if isinstance(error, self.dbapi.Error) and ends_connection(error):
+            # Not only dropped: a goodbye would be an answer to whatever the server waits for now.
+            self.doom = self.doom or "an error after which nobody knows what the server says next"
+
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
         self._transport.pause_reading()
@@ -201,8 +207,14 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         raw = SafeConnection(**arguments | {"client_flag": flags})
         raw.takes_key_of_server = bool(config.driver_options.get("get_server_public_key"))
         raw.max_reply_bytes = config.max_reply_bytes
+        if several := ";" in (config.init_command or ""):
+            raw.take_many_statements()  # as mysqlclient does, for what the project itself has written
         try:
             await raw.connect()
+            if config.init_command:
+                await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
+            if several:
+                await raw.refuse_many_statements()
             return raw, await self._make_session(raw, config)
         except BaseException:
             raw.close()
@@ -214,8 +226,6 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
-        if config.init_command:
-            await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
         await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         await raw.query(
             f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, @@character_set_client",

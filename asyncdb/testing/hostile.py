@@ -23,7 +23,7 @@ _TLS, _PLUGIN_AUTH, _DEPRECATE_EOF = 1 << 11, 1 << 19, 1 << 24
 _CAPABILITIES = (
     0x1 | 0x2 | 0x4 | 0x8 | 0x80 | 0x200 | 0x2000 | 0x8000 | 0x10000 | 0x20000 | _PLUGIN_AUTH | 1 << 21 | _DEPRECATE_EOF
 )
-_AUTOCOMMIT = 0x0002
+_IN_TRANSACTION, _AUTOCOMMIT = 0x0001, 0x0002
 _VAR_STRING, _LONGLONG, _UTF8MB4 = 253, 8, 45
 _QUIT, _QUERY = 0x01, 0x03
 _VARIABLES: dict[str, Value] = {
@@ -35,6 +35,7 @@ _VARIABLES: dict[str, Value] = {
     "sql_mode": "STRICT_TRANS_TABLES",
     "lower_case_table_names": 0,
 }
+_BOUNDARY = re.compile(r"\s*(BEGIN|START|COMMIT|ROLLBACK)\b(?!\s+TO\b)", re.IGNORECASE)
 _VARIABLE = re.compile(r"@@(?:session\.|global\.)?(\w+)", re.IGNORECASE)
 
 
@@ -56,6 +57,8 @@ class Peer:
         self.in_clear = bytearray()
         """Every byte that the client has sent outside of TLS."""
         self.statements: list[str] = []
+        self.status = _AUTOCOMMIT
+        """What is said of the session at the end of each reply: whether a transaction is open."""
         self.capabilities = 0
         """What the client says in its login that it can do."""
 
@@ -111,13 +114,18 @@ class Peer:
 
     # -- replies -------------------------------------------------------------------------------------------------
 
-    def ok(self, *, status: int = _AUTOCOMMIT, warnings: int = 0, affected: int = 0) -> None:
+    def ok(self, *, status: int | None = None, warnings: int = 0, affected: int = 0) -> None:
         """Says that it is done."""
+        status = self.status if status is None else status
         self.say(b"\x00" + _number(affected) + b"\x00" + struct.pack("<HH", status, warnings))
 
-    def end(self, *, status: int = _AUTOCOMMIT, warnings: int = 0) -> None:
+    def end(self, *, status: int | None = None, warnings: int = 0) -> None:
         """Says that the columns or the rows are at their end."""
-        self.say(b"\xfe" + struct.pack("<HH", warnings, status))
+        status = self.status if status is None else status
+        if self.capabilities & _DEPRECATE_EOF:
+            self.say(b"\xfe\x00\x00" + struct.pack("<HH", status, warnings))
+        else:
+            self.say(b"\xfe" + struct.pack("<HH", warnings, status))
 
     def error(self, code: int, message: str, *, state: str = "HY000", sequence: int | None = None) -> None:
         """Says what is wrong."""
@@ -129,7 +137,8 @@ class Peer:
         for name, kind in zip(names, kinds or [_VAR_STRING] * len(names), strict=True):
             strings = b"".join(_text(part) for part in ("def", "", "", "", name, ""))
             self.say(strings + b"\x0c" + struct.pack("<HIBHB", charset, 1024, kind, 0, 0) + b"\x00\x00")
-        self.end()
+        if not self.capabilities & _DEPRECATE_EOF:
+            self.end()
 
     def rows(self, names: Sequence[str], rows: Iterable[Sequence[Value]], *, warnings: int = 0) -> None:
         """Says a whole result; a column of whole numbers is one on the other side too."""
@@ -153,6 +162,8 @@ class Peer:
         elif sql.upper().startswith("SELECT"):
             self.rows(["x"], [[None]])
         else:
+            if match := _BOUNDARY.match(sql):
+                self.status = _AUTOCOMMIT | (_IN_TRANSACTION if match.group(1).upper() in "BEGIN START" else 0)
             self.ok()
 
     # -- the login -----------------------------------------------------------------------------------------------
