@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -42,7 +43,9 @@ def create_engine(
     check(config)
 
     def open_connection() -> PhysicalConnection:
+        begun = time.monotonic()
         connection: PhysicalConnection = dialect.open(source() if source is not None else config)
+        connection.login_began = begun
         return connection
 
     pool = Pool(open_connection, config)

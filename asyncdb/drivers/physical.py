@@ -120,6 +120,8 @@ class PhysicalConnection(_Connection):
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
     rollback_on_lock_timeout = False
+    login_began: float | None = None
+    """When its login began, on the monotonic clock; None where nobody timed it."""
     face: Any = None
     """What another library sees of this connection, kept with it."""
     execute_wrappers: Sequence[Any] = ()
