@@ -37,6 +37,7 @@ PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
 _OWN_OPTIONS = frozenset(
     "host hostaddr port user password dbname connect_timeout sslmode sslrootcert sslcert sslkey".split(),
 )
+_KNOWS_REQUIRE_AUTH = 160000
 _SSLMODES = {"disabled": "disable", "required": "require", "verify_ca": "verify-ca", "verify_identity": "verify-full"}
 
 
@@ -209,7 +210,19 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
         "connect_timeout": max(2, int(config.connect_timeout) + 1),  # ours is the shorter clock
     }
     given = {name: value for name, value in arguments.items() if value is not None}
-    return {"client_encoding": "UTF8", **config.driver_options, **given}  # prepare_threshold=None means never
+    # prepare_threshold=None means never
+    return {"client_encoding": "UTF8", **_guards(config), **config.driver_options, **given}
+
+
+def _guards(config: DatabaseConfig) -> dict[str, Any]:
+    """What libpq does only when it is told: TLS that is asked for is TLS, and no password in clear without it.
+
+    Source: PostgreSQL manual, "Parameter Key Words" (``gssencmode``, ``require_auth``).
+    """
+    if config.tls not in (None, "disabled"):
+        return {"gssencmode": "disable"}  # by default its encryption comes first, and nobody looks at a certificate
+    over_tcp = config.unix_socket is None and config.host is not None and not config.host.startswith("/")
+    return {"require_auth": "!password"} if over_tcp and psycopg.pq.version() >= _KNOWS_REQUIRE_AUTH else {}
 
 
 def _check_libpq_keyword(alias: str, name: str, value: Any) -> None:
