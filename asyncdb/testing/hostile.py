@@ -33,10 +33,13 @@ _VARIABLES: dict[str, Value] = {
     "innodb_rollback_on_timeout": 0,
     "character_set_client": "utf8mb4",
     "sql_mode": "STRICT_TRANS_TABLES",
+    "default_storage_engine": "InnoDB",
     "lower_case_table_names": 0,
 }
 _BOUNDARY = re.compile(r"\s*(BEGIN|START|COMMIT|ROLLBACK)\b(?!\s+TO\b)", re.IGNORECASE)
 _VARIABLE = re.compile(r"@@(?:session\.|global\.)?(\w+)", re.IGNORECASE)
+_SELECT = re.compile(r"\s*SELECT\s+(.*?)(?:\s+FROM\s.*)?;?\s*$", re.IGNORECASE | re.DOTALL)
+_COMMA = re.compile(r",(?![^(]*\))")
 
 
 class HungUp(Exception):
@@ -150,17 +153,12 @@ class Peer:
         self.end(warnings=warnings)
 
     def polite_answer(self, sql: str) -> None:
-        """Answers as a server does: with the variables that are asked for, a number or a word, or OK."""
-        names = _VARIABLE.findall(sql)
-        if sql.upper().startswith("SELECT") and names:
-            self.rows([f"@@{name}" for name in names], [[_VARIABLES.get(name.lower(), 0) for name in names]])
-        elif match := re.fullmatch(r"SELECT (\d+|'\w*')(?: AS \w+)?", sql.strip(), re.IGNORECASE):
-            word = match.group(1)
-            self.rows(["x"], [[word.strip("'") if "'" in word else int(word)]])
-        elif sql.upper().startswith("SELECT VERSION()"):
-            self.rows(["VERSION()"], [["8.4.0-hostile"]])
-        elif sql.upper().startswith("SELECT"):
-            self.rows(["x"], [[None]])
+        """Answers as a server does: each item of a SELECT that is a variable, a number or a word with that, the
+        others with NULL; everything else with OK.
+        """
+        if match := _SELECT.match(sql):
+            asked = _COMMA.split(match.group(1))
+            self.rows([item.strip() for item in asked], [[_value_of(item.strip()) for item in asked]])
         else:
             if match := _BOUNDARY.match(sql):
                 self.status = _AUTOCOMMIT | (_IN_TRANSACTION if match.group(1).upper() in "BEGIN START" else 0)
@@ -336,6 +334,17 @@ class HostileMySQLServer:
         peer.statements.append(sql)
         if self._answer is None or self._answer(peer, sql) is False:
             peer.polite_answer(sql)
+
+
+def _value_of(item: str) -> Value:
+    if match := _VARIABLE.fullmatch(item):
+        return _VARIABLES.get(match.group(1).lower(), 0)
+    if item.upper() == "VERSION()":
+        return "8.4.0-hostile"
+    word = re.sub(r"\s+AS\s+\w+$", "", item, flags=re.IGNORECASE)
+    if word.isdecimal():
+        return int(word)
+    return word[1:-1] if re.fullmatch(r"'\w*'", word) else None
 
 
 def _number(value: int) -> bytes:
