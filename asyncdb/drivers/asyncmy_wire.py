@@ -33,6 +33,9 @@ _FIXED_PART = 13
 _ONE_BYTE = 250
 _FULL_PACKET = 0xFFFFFF
 _ERROR_PACKET = 0xFF
+_sound: dict[int, tuple[bytes, ...]] = {}
+"""Definitions of columns that are as long as they say, by how many columns they are of."""
+_LONGEST_KEPT, _MOST_KEPT, _KEPT_EACH = 8192, 256, 8
 _PASSED_ON = ("connection_made", "connection_lost", "get_buffer", "eof_received", "pause_writing", "resume_writing")
 """What the transport calls on asyncmy's protocol itself, for nothing is to be added to it."""
 
@@ -43,30 +46,28 @@ class Meter(asyncio.BufferedProtocol):
     def __init__(self, protocol: Any, transport: asyncio.Transport) -> None:
         self.protocol = protocol
         self._transport = transport
-        self._taken = 0
-        self._allowed = UNASKED_BYTES
-        self._whole = True
+        self.taken = 0
+        """Bytes that came since something was last expected."""
+        self.allowed = UNASKED_BYTES
+        self.whole = True
+        """Whether all of a reply counts, or of a stream's only the rows that are not yet read."""
         for name in _PASSED_ON:
             setattr(self, name, getattr(protocol, name))
         transport.set_protocol(self)
 
-    def expect(self, limit: int, *, whole: bool) -> None:
-        """Begins to count anew: ``limit`` bytes of a reply that is read as a whole, or of a stream's unread rows."""
-        self._taken, self._allowed, self._whole = 0, limit, whole
-
     def buffer_updated(self, nbytes: int) -> None:
-        self._taken += nbytes
-        if self._taken > self._allowed:
+        self.taken += nbytes
+        if self.taken > self.allowed:
             self._look_closer(nbytes)
         self.protocol.buffer_updated(nbytes)
 
     def _look_closer(self, nbytes: int) -> None:
         protocol = self.protocol
-        if not self._whole:
-            self._taken = protocol.length - protocol.pos + nbytes
-            if self._taken <= self._allowed:
+        if not self.whole:
+            self.taken = protocol.length - protocol.pos + nbytes
+            if self.taken <= self.allowed:
                 return
-        protocol.exc = protocol.exc or OverflowError(f"it says more than {self._allowed} bytes: max_reply_bytes")
+        protocol.exc = protocol.exc or OverflowError(f"it says more than {self.allowed} bytes: max_reply_bytes")
         self._transport.abort()
 
 
@@ -82,8 +83,8 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
         end = EOFPacketWrapper(packet)
         self.warning_count, self.has_next = end.warning_count, end.has_next
         self.server_status = self.connection.server_status = end.server_status
-        if not end.has_next:
-            self.connection.come_to_rest()
+        if not end.has_next and (meter := self.connection._meter) is not None:
+            meter.taken, meter.allowed, meter.whole = 0, UNASKED_BYTES, True
         return True
 
     async def _read_load_local_packet(self, first_packet: Any) -> None:
@@ -92,7 +93,16 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
             _LOCAL_INFILE_REFUSED, "the server asks for a file of this machine (LOCAL INFILE): refused"
         )
 
-    async def _get_descriptions(self) -> None:
+    def _get_descriptions(self) -> Awaitable[None]:
+        protocol = self.connection._proto
+        buffer, position = protocol.buffer, protocol.pos
+        for block in _sound.get(self.field_count, ()):
+            if buffer.startswith(block, position) and position + len(block) <= protocol.length:
+                described: Awaitable[None] = super()._get_descriptions()
+                return described
+        return self._measure_descriptions()
+
+    async def _measure_descriptions(self) -> None:
         await self._check_descriptions()
         await super()._get_descriptions()
 
@@ -124,6 +134,16 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
             if position + _FIXED_PART > end or size == _FULL_PACKET:
                 raise errors.InternalError("a column's definition is not as long as it says")
             offset += 4 + size
+        _remember(self.field_count, bytes(connection._proto.buffer[connection._proto.pos :][:offset]))
+
+
+def _remember(columns: int, block: bytes) -> None:
+    """Keeps what was found sound, for the same columns are asked for again and again."""
+    if len(block) > _LONGEST_KEPT:
+        return
+    if len(_sound) >= _MOST_KEPT:
+        _sound.clear()
+    _sound[columns] = (block, *_sound.get(columns, ())[: _KEPT_EACH - 1])
 
 
 def _length(buffer: bytearray, position: int, end: int) -> tuple[int, int]:
@@ -152,24 +172,32 @@ class SafeConnection(GuardedLogin):
             self._meter = Meter(self._proto, self._transport)
         return self._meter
 
-    def come_to_rest(self) -> None:
-        """Called when a reply is complete: nothing more is expected."""
-        if self._meter is not None:
-            self._meter.expect(UNASKED_BYTES, whole=True)
-
     async def query(self, sql: str | bytes, unbuffered: bool = False) -> Any:  # noqa: FBT001, FBT002  (asyncmy's)
-        result = self._result
-        if self.spoke_unasked and (result is None or not (result.has_next or result.unbuffered_active)):
-            # Whatever it is, it answers nothing that was asked, and would be taken for the answer to this.
-            self.close()
-            raise errors.OperationalError(_SERVER_GONE, "the server spoke unasked; the statement was not sent")
+        protocol, meter = self._proto, self._meter
+        if protocol is not None and protocol.length != protocol.pos:
+            self._require_answered()
         if isinstance(sql, str):
             sql = as_utf8(sql)  # asyncmy would let lone surrogates through, as bytes that are no UTF-8
-        if (meter := self._measure()) is not None:
-            meter.expect(self.max_reply_bytes, whole=not unbuffered)
+        if meter is None or meter.protocol is not protocol:
+            meter = self._measure()
+        if meter is not None:
+            meter.taken, meter.allowed, meter.whole = 0, self.max_reply_bytes, not unbuffered
         await self._execute_command(COM_QUERY, sql)
-        await self._read_query_result(unbuffered=unbuffered)
+        if unbuffered:
+            await self._read_query_result(unbuffered=True)
+        else:
+            self._result = None
+            result = Reply(self)
+            await result.read()
+            self._keep(result)
         return self._affected_rows
+
+    def _require_answered(self) -> None:
+        result = self._result
+        if self.spoke_unasked and (result is None or not (result.has_next or result.unbuffered_active)):
+            # Whatever it is, it answers nothing that was asked, and would be taken for the answer to what comes next.
+            self.close()
+            raise errors.OperationalError(_SERVER_GONE, "the server spoke unasked; the statement was not sent")
 
     async def _read_query_result(self, unbuffered: bool = False) -> None:  # noqa: FBT001, FBT002  (asyncmy's)
         self._result = None
@@ -182,12 +210,15 @@ class SafeConnection(GuardedLogin):
                 raise
         else:
             await result.read()
+        self._keep(result)
+
+    def _keep(self, result: Reply) -> None:
         self._result = result
         self._affected_rows = result.affected_rows
         if not result.field_count:
             self.server_status = result.server_status  # also where it is 0, which asyncmy takes for none
-            if not result.has_next:
-                self.come_to_rest()
+            if not result.has_next and (meter := self._meter) is not None:
+                meter.taken, meter.allowed, meter.whole = 0, UNASKED_BYTES, True
 
     @property
     def spoke_unasked(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncmy
@@ -422,3 +424,25 @@ async def test_without_the_cure_a_columns_length_is_believed(monkeypatch: pytest
             pass  # the memory behind it was no text
         finally:
             raw.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_large_and_endless_replies_on_each_kind_of_loop_and_transport(loop: str, tls: bool, tmp_path: Path) -> None:
+    def says(peer: Peer, sql: str) -> object:
+        if sql == "SELECT 'large'":
+            return peer.rows(["x", "y"], [["x" * 17 * MiB, "y"], ["a", "b"]])
+        return endless_rows(peer) if sql == BREAK else False
+
+    async def meet(server: HostileMySQLServer) -> None:
+        verified = {"tls": "verify_identity", "tls_ca": server.ca_file} if tls else {}
+        async with opened(server, max_reply_bytes=20 * MiB, **verified) as database:
+            rows = await database.fetch_all(text("SELECT 'large'"))
+            assert [len(value) for row in rows for value in row] == [17 * MiB, 1, 1, 1]
+            with pytest.raises(OperationalError, match="max_reply_bytes"):
+                await _fetch(database)
+
+    with HostileMySQLServer(says, tls_folder=tmp_path if tls else None) as server:
+        factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(meet(server))
