@@ -9,9 +9,11 @@ from .errors import (
     ConnectFailed,
     DatabaseClosed,
     DriverNotInstalled,
+    InvalidCursor,
     ManyRows,
     NoEventLoop,
     NoRow,
+    PageError,
     PoolError,
     PoolExhaustedByTask,
     PoolOverloaded,
@@ -25,6 +27,7 @@ from .errors import (
     UncommittedWrites,
 )
 from .health import Health
+from .paging import KeysetPage, Page
 from .pool import PoolCounts, PoolStats
 from .session import Session
 from .streaming import RowStream
@@ -39,10 +42,14 @@ __all__ = [
     "DriverNotInstalled",
     "Family",
     "Health",
+    "InvalidCursor",
     "IsolationLevel",
+    "KeysetPage",
     "ManyRows",
     "NoEventLoop",
     "NoRow",
+    "Page",
+    "PageError",
     "PoolCounts",
     "PoolError",
     "PoolExhaustedByTask",

@@ -17,8 +17,9 @@ from .config import DatabaseConfig, IsolationLevel
 from .drivers.physical import TransactionOptions
 from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
-from .fetching import Fetching, Params
+from .fetching import Params
 from .health import Health
+from .paging import Paging
 from .pool import PoolStats
 from .session import Session, SessionBlock
 from .transaction import Atomic, current_session, innermost
@@ -48,7 +49,7 @@ class _OneStatement(Session):
         return True
 
 
-class Database(Fetching):
+class Database(Paging):
     """One database, for one event loop in one process.
 
     ::
@@ -162,9 +163,16 @@ class Database(Fetching):
                 f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
             )
 
+    @property
+    def _alias(self) -> str:
+        return self.config.alias
+
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)
-        return nullcontext(session) if session is not None else _OneStatement(self.engine)
+        return nullcontext(session) if session is not None else self._session_of_its_own()
+
+    def _session_of_its_own(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return _OneStatement(self.engine)
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.
