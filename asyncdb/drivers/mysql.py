@@ -8,7 +8,8 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from sqlalchemy.dialects.mysql.asyncmy import (
     AsyncAdapt_asyncmy_connection,
@@ -30,6 +31,8 @@ from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
 from .sockets import SocketLook, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
+
+T = TypeVar("T")
 
 DRIVER_OPTIONS = frozenset(
     {"charset", "client_flag", "get_server_public_key", "program_name", "server_public_key"},
@@ -64,7 +67,18 @@ class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_asyncmy_ss_cursor):
-    pass
+    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
+        try:
+            return await super()._execute_async(operation, parameters)
+        finally:
+            self._adapt_connection.let_stream_wait()
+
+    def _bounded(self, work: Awaitable[T]) -> T:
+        self._adapt_connection.resume_reading()
+        try:
+            return super()._bounded(work)
+        finally:
+            self._adapt_connection.let_stream_wait()
 
 
 class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
@@ -140,11 +154,18 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Takes what the server sends."""
-        self._transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def let_stream_wait(self) -> None:
+        """Called when nobody asks for rows any more, or yet."""
+        if self.stream_unfinished:
+            self.pause_reading()
 
     def abort(self) -> None:
         self.unwatch()
@@ -205,7 +226,8 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         arguments = connect_arguments(config)
         flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
         raw = SafeConnection(**arguments | {"client_flag": flags})
-        raw.takes_key_of_server = bool(config.driver_options.get("get_server_public_key"))
+        if "get_server_public_key" in config.driver_options:
+            raw.takes_key_of_server = bool(config.driver_options["get_server_public_key"])
         raw.max_reply_bytes = config.max_reply_bytes
         if several := ";" in (config.init_command or ""):
             raw.take_many_statements()  # as mysqlclient does, for what the project itself has written

@@ -14,12 +14,18 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from sqlalchemy import text
 
 from asyncdb import ConnectFailed, Database, DatabaseConfig
+from asyncdb.drivers.asyncmy_login import GuardedLogin
 from asyncdb.testing import HostileMySQLServer, Peer
 
 pytestmark = pytest.mark.faults
 TLS, PLUGIN_AUTH, MULTI_STATEMENTS, LOCAL_FILES = 1 << 11, 1 << 19, 1 << 16, 1 << 7
 MODES = ["required", "verify_ca", "verify_identity"]
 SALT = b"abcdefghijklmnopqrst"
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardedLogin, "takes_key_of_server", False)  # a run with TEST_MYSQL_URL trusts that server
 
 
 @asynccontextmanager

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from asyncdb import Database, DatabaseConfig
+from asyncdb.drivers import mysql
 from asyncdb.drivers.asyncmy_login import GuardedLogin
 from asyncdb.drivers.asyncmy_wire import Reply, SafeConnection
 from asyncdb.testing import MariaDBServer
@@ -115,6 +117,31 @@ async def test_a_reply_over_max_reply_bytes_ends_the_connection_by_name(roomy: M
             await database.fetch_all(many)
         assert sum([len(row[0]) async for row in database.stream(many, batch=1)]) == 20 * MiB
         assert await database.fetch_val(text("SELECT 'whole'")) == "whole"
+
+
+@pytest.mark.parametrize("cure", [True, False])
+async def test_a_stream_whose_reader_is_slow_waits_on_the_server(
+    roomy: MariaDBServer, cure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncmy would take all of it into memory meanwhile, and max_reply_bytes would end it."""
+    if not cure:
+        monkeypatch.setattr(mysql.Connection, "let_stream_wait", lambda _: None)
+    sizes = []
+
+    async def read(database: Database) -> None:
+        async with database.stream(text(f"SELECT REPEAT('y', {MiB}) FROM seq_1_to_40"), batch=1) as rows:
+            async for row in rows:
+                if len(sizes) < 2:
+                    assert await database.fetch_val(text("SELECT SLEEP(0.5)")) == 0  # on another connection
+                sizes.append(len(row[0]))
+
+    async with opened(roomy, max_reply_bytes=4 * MiB) as database:
+        if cure:
+            await read(database)
+            assert sizes == [MiB] * 40
+        else:
+            with pytest.raises(OperationalError, match="max_reply_bytes"):
+                await read(database)
 
 
 async def test_the_binary_protocol_is_not_used(roomy: MariaDBServer) -> None:
