@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -77,9 +78,21 @@ def literal(value: Any, *, plain: bool = False, otherwise: Callable[..., str] = 
         return f"'{_interval(value)}'"
     if isinstance(value, str):
         return quoted(str.__str__(value), plain=plain)
+    if isinstance(value, uuid.UUID):
+        return f"'{uuid.UUID.__str__(value)}'"  # SQLAlchemy leaves it to the driver for MariaDB's UUID
     if isinstance(value, list | tuple | set | frozenset):
         return f"({', '.join([literal(part, plain=plain, otherwise=otherwise) for part in value])})"
     return otherwise(value, plain=plain)
+
+
+def require_exact(values: Iterable[Any]) -> None:
+    """Refuses what :func:`literal` would refuse, where another driver writes the literals and is less strict.
+
+    - **errors**: ``UnsendableParameter``.
+    """
+    for value in values:
+        if not isinstance(value, str | bytes | int | None):
+            literal(value)
 
 
 def quoted(text: str, *, plain: bool) -> str:

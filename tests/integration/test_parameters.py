@@ -237,7 +237,6 @@ AWARE = datetime.datetime(2024, 2, 29, 12, tzinfo=datetime.UTC)
     [
         (Evil(), r"type 'Evil'"),
         (Colour.RED, r"type 'Colour'"),
-        (uuid.UUID(int=5), r"type 'UUID'"),
         ({"a": "s3cr3t"}, r"type 'dict'"),
         (object(), r"type 'object'"),
         (1j, r"type 'complex'"),
@@ -360,6 +359,7 @@ async def test_bytes_are_sql_to_asyncmy_without_backslash_escapes(
 
 def test_the_literals_of_what_cannot_be_written_otherwise() -> None:
     assert literal(True) == "1"
+    assert literal(uuid.UUID(int=5)) == "'00000000-0000-0000-0000-000000000005'"
     assert literal(None) == "NULL"
     assert literal(b"") == "X''"
     assert literal(b"'\\\0", plain=True) == literal(b"'\\\0") == "X'275c00'"
