@@ -21,6 +21,7 @@ from sqlalchemy.util import queue as sqla_queue
 from .checkout import Checkout
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
+from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .waiting import WaitingLine
@@ -29,6 +30,8 @@ log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
 _JITTER = 0.1
+_A_MOMENT = 0.5
+"""Seconds that a close by force leaves for ending on the server what was cut."""
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
 
@@ -49,6 +52,8 @@ class PoolCounts:
     """Connections replaced because of their age."""
     found_dead: int = 0
     """Idle connections found dead at checkout and replaced."""
+    killed: int = 0
+    """Statements that nobody waited for any more and that were ended on the server."""
     timeouts: int = 0
     """Callers who got ``PoolTimeout``."""
     overloads: int = 0
@@ -77,8 +82,16 @@ class Pool(AsyncAdaptedQueuePool):
     _pool: WaitingLine
     _invalidate_time: float
 
-    def __init__(self, open_connection: Callable[[], PhysicalConnection], config: DatabaseConfig, **kw: Any) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], PhysicalConnection],
+        config: DatabaseConfig,
+        end_running: EndRunning | None = None,
+        **kw: Any,
+    ) -> None:
         self.config = config
+        self._ending = Ending(config.alias, end_running)
+        self._end_running = end_running
         self.counts = PoolCounts()
         self.closed = False
         self._open_connection = open_connection
@@ -98,6 +111,7 @@ class Pool(AsyncAdaptedQueuePool):
         return Pool(
             self._open_connection,
             self.config,
+            self._end_running,
             echo=self.echo,
             logging_name=self._orig_logging_name,
             _dispatch=self.dispatch,
@@ -111,6 +125,7 @@ class Pool(AsyncAdaptedQueuePool):
 
     def stats(self) -> PoolStats:
         """Counts connections and callers now; costs no wait and no round trip."""
+        self.counts.killed = self._ending.ended
         counts = PoolCounts(**{field.name: getattr(self.counts, field.name) for field in fields(PoolCounts)})
         return PoolStats(
             size=self.size() + self._max_overflow,
@@ -315,16 +330,31 @@ class Pool(AsyncAdaptedQueuePool):
             connection.doom = "it came back with a transaction open"
         record.invalidate()
 
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        try:
+            super()._close_connection(connection, terminate=terminate)
+        finally:
+            self._end(connection)
+
+    def _end(self, connection: Any) -> None:
+        """Has the server end what it still runs for a connection that is closed here."""
+        running, connection.running = connection.running, None
+        if running is not None:
+            self._ending.soon(running)
+
     # -- closing -------------------------------------------------------------------------------------------------
 
     async def drain(self, timeout: float) -> int:
         """Closes the pool: idle connections now, the others as they come back, what is left after ``timeout`` by force.
+
+        What these leave running is ended on the server, within the same time and a moment.
 
         - **units**: seconds; returns the connections that had to be closed by force;
         - **cancel**: what is left is closed by force before the cancellation goes on.
         """
         self.closed = True
         self._pool.wake_all()
+        ends = time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
                 await self._close_idle()
@@ -333,8 +363,12 @@ class Pool(AsyncAdaptedQueuePool):
                     await self._returned.wait()
         except TimeoutError:
             pass
-        finally:
-            left = self.abandon()
+        except BaseException:
+            self.abandon()
+            self._ending.abandon()
+            raise
+        left = self.abandon()
+        await self._ending.drain(max(_A_MOMENT, ends - time.monotonic()))
         return left
 
     async def _close_idle(self) -> None:
@@ -363,6 +397,7 @@ class Pool(AsyncAdaptedQueuePool):
         for record in left:
             if record.in_use:
                 record.dbapi_connection.abort()
+                self._end(record.dbapi_connection)
             else:
                 record.dbapi_connection.discard()
         return len(left)

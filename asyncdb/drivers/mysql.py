@@ -8,6 +8,7 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.dialects.mysql.asyncmy import (
@@ -24,6 +25,7 @@ from ..greenlets import await_, in_greenlet
 from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
+from .mysql_kill import IDENTITY, Identity, kill
 from .physical import Liveness, PhysicalConnection, TransactionOptions
 from .sockets import SocketLook, shut_down
 from .statements import Kind, NotingCompiler
@@ -68,6 +70,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
+
+    identity: Identity | None = None
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
@@ -126,6 +130,9 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
+    def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
+        return None if self.identity is None else (self.config, self.identity)
+
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
         self._transport.pause_reading()
@@ -181,15 +188,24 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
 
     def open(self, config: DatabaseConfig) -> Connection:
         login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
-        raw, (wait_timeout, isolation, rollback_on_timeout) = await_(login)
+        raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
+        connection.identity = Identity(*identity)
         return connection
 
-    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
+    async def end_running(self, running: Sequence[tuple[DatabaseConfig, Identity]]) -> int:
+        config = running[-1][0].model_copy(update={"session_settings": {}, "init_command": None, "database": ""})
+        raw, (_, _, _, *identity) = await self._login(config)
+        try:
+            return await kill(raw, Identity(*identity), [victim for _, victim in running])
+        finally:
+            raw.close()
+
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[Any, ...]]:
         from asyncmy.connection import Connection as Raw  # an extra
 
         arguments = connect_arguments(config)
@@ -217,7 +233,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
                 f"database {config.alias!r}: sql_mode has NO_BACKSLASH_ESCAPES, in which asyncmy cannot quote bytes "
                 "safely: take it out of the server's sql_mode or set another in session_settings",
             )
-        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
+        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, {IDENTITY}")
         return raw._result.rows[0]
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:

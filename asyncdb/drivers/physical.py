@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 
 from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
+from .bounds import NO_REPLY, Bounds
 from .statements import Kind
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 else:
     _Connection = object
 
-T = TypeVar("T")
 log = logging.getLogger("asyncdb.transaction")
 
 
@@ -75,7 +74,6 @@ class TransactionOptions:
 
 
 DEFAULT_OPTIONS = TransactionOptions()
-_NO_REPLY = "no reply"
 _ENDS_ITSELF = (
     "begins and ends its transaction itself: leave it normally to commit, raise to roll back, nest one for less"
 )
@@ -112,10 +110,9 @@ def _name(task: asyncio.Task[Any] | None) -> str:
     return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
-class PhysicalConnection(_Connection):
+class PhysicalConnection(Bounds, _Connection):
     """Mixin of SQLAlchemy's adapted connections: the transaction state of one physical connection."""
 
-    config: DatabaseConfig
     isolation_level_of_server: str = ""
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
@@ -145,8 +142,7 @@ class PhysicalConnection(_Connection):
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
-        self._overdue: float | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
+        self.running = self.gave_up = None
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -164,20 +160,12 @@ class PhysicalConnection(_Connection):
         """Looks at the socket; sends nothing, waits for nothing."""
         raise NotImplementedError
 
-    async def probe(self) -> None:
-        """Asks the server for a sign of life: one round trip; raises the driver's error if there is none."""
-        raise NotImplementedError
-
     async def send(self, sql: str) -> None:
         """Sends one statement that has no rows and no parameters."""
         raise NotImplementedError
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         """Sends BEGIN with an isolation level, None being the connection's own."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """Closes the socket at once, without a goodbye, from any state; never waits, never raises."""
         raise NotImplementedError
 
     def discard(self) -> None:
@@ -188,76 +176,11 @@ class PhysicalConnection(_Connection):
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
 
-    # -- bounds --------------------------------------------------------------------------------------------------
-
-    async def bounded(self, work: Awaitable[T]) -> T:
-        """Waits for a reply, at most ``read_timeout`` seconds; then the socket is closed and the driver raises."""
-        limit = self.config.read_timeout
-        if limit is None:
-            return await work
-        self._expect_within(limit)
-        try:
-            return await work
-        finally:
-            self._overdue = None
-
-    def wait_for(self, work: Awaitable[T]) -> T:
-        """:meth:`bounded`, for a greenlet that waits."""
-        limit = self.config.read_timeout
-        if limit is None:
-            return await_(work)
-        self._expect_within(limit)
-        try:
-            return await_(work)
-        finally:
-            self._overdue = None
-
-    def _expect_within(self, limit: float) -> None:
-        self._overdue = time.monotonic() + limit
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
-
-    def _watch(self) -> None:
-        """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
-        self._watchdog = None
-        if self._overdue is None:
-            return
-        left = self._overdue - time.monotonic()
-        if left > 0:
-            self._watchdog = self._loop.call_later(left, self._watch)
-        else:
-            self._give_up(f"{self.config.read_timeout:g} s (read_timeout)")
-
-    def _give_up(self, limit: str) -> None:
-        self.doom = f"{_NO_REPLY} within {limit}"
-        self.abort()
-
-    def unwatch(self) -> None:
-        """Ends the watch, for a connection that is closed."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
-
-    async def prove_alive(self, *, within: float) -> None:
-        """Asks for a sign of life; raises ``TimeoutError`` or the driver's error if none comes in time.
-
-        Unless it answered, the connection is never used again: its reply may still come.
-        """
-        # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
-        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (ping)")
-        try:
-            await self.probe()
-        except BaseException:
-            self.doom = self.doom or "no answer to a ping"
-            raise
-        finally:
-            watchdog.cancel()
-        if self.doom is not None:
-            raise TimeoutError(self.doom)
+    # -- errors --------------------------------------------------------------------------------------------------
 
     def _handle_exception(self, error: Exception) -> NoReturn:
         self.note_error(error)
-        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith(_NO_REPLY):
+        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith(NO_REPLY):
             raise self.dbapi.OperationalError(self.doom) from error
         super()._handle_exception(error)
 

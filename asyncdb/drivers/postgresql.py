@@ -7,6 +7,7 @@ SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from .connecting import within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
+from .psycopg_cancel import request_to_cancel, send_requests
 from .psycopg_waits import WatchedConnection
 from .sockets import SocketLook, shut_down
 from .statements import NotingCompiler
@@ -97,7 +99,11 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         return False  # the server refuses what follows by itself, and ``end`` asks it before a commit
 
+    def what_runs(self) -> Any:
+        return request_to_cancel(self._connection.pgconn)
+
     def abort(self) -> None:
+        self.unwatch()
         pgconn = self._connection.pgconn
         if pgconn.status == ConnStatus.OK:
             shut_down(pgconn.socket)
@@ -176,6 +182,9 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         link = getattr(connection, "dbapi_connection", connection)
         return super().is_disconnect(e, link, cursor)
+
+    async def end_running(self, running: Sequence[Any]) -> int:
+        return await send_requests(running)
 
     def set_readonly(self, connection: Any, value: Any) -> None:
         raise NotImplementedError("use atomic(read_only=True)")
