@@ -5,6 +5,7 @@ from .config import DatabaseConfig, Family, IsolationLevel, TLSMode
 from .database import Database
 from .errors import (
     AsyncDBError,
+    CommitInDoubt,
     ConfigurationError,
     ConnectFailed,
     DatabaseClosed,
@@ -31,6 +32,7 @@ from .streaming import RowStream
 
 __all__ = [
     "AsyncDBError",
+    "CommitInDoubt",
     "ConfigurationError",
     "ConnectFailed",
     "Database",

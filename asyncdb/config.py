@@ -74,6 +74,10 @@ class DatabaseConfig(BaseModel):
     """Seconds to wait for the reply to one statement, after which the connection is dropped. None: no bound."""
     close_timeout: float = Field(default=1.0, gt=0)
     """Seconds of grace for a polite goodbye, after which the socket is closed without one."""
+    commit_grace: float = Field(default=2.0, ge=0)
+    """Seconds that a COMMIT may go on when its task is cancelled, so that its outcome is known. A commit takes
+    milliseconds; two seconds outlast a disk that stalls, and end well before a server that shuts down loses patience.
+    0: the cancellation is raised at once, and leaves each such commit in doubt."""
     busy_timeout: float = Field(default=5.0, ge=0)
     """SQLite alone: seconds to wait for another connection's lock."""
 

@@ -54,6 +54,8 @@ class PoolCounts:
     """Idle connections found dead at checkout and replaced."""
     killed: int = 0
     """Statements that nobody waited for any more and that were ended on the server."""
+    in_doubt: int = 0
+    """Commits of which nobody knows whether they were applied."""
     timeouts: int = 0
     """Callers who got ``PoolTimeout``."""
     overloads: int = 0
@@ -338,6 +340,9 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _end(self, connection: Any) -> None:
         """Has the server end what it still runs for a connection that is closed here."""
+        if connection.in_doubt:
+            connection.in_doubt = False
+            self.counts.in_doubt += 1
         running, connection.running = connection.running, None
         if running is not None:
             self._ending.soon(running)

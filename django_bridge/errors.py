@@ -6,6 +6,8 @@
     ├── ScopeError              a scope cannot do what was asked of it
     │   ├── ScopeOwnedByTask    another task's scope was reached
     │   └── ScopeClosed         the scope has ended
+    ├── asyncdb.CommitInDoubt
+    │   └── CommitInDoubt       the same, as the ORM raises it                    (django.db.OperationalError)
     └── asyncdb.TransactionMisuse
         ├── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
         └── JoinRefused         sync code beneath is in a transaction, and nobody said whether to join it
@@ -23,10 +25,13 @@ SQLAlchemy's in a session.
 from __future__ import annotations
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db.utils import OperationalError
 
+from asyncdb import errors
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
 __all__ = [
+    "CommitInDoubt",
     "DurableNested",
     "JoinRefused",
     "LazyLoadError",
@@ -35,6 +40,14 @@ __all__ = [
     "ScopeError",
     "ScopeOwnedByTask",
 ]
+
+
+class CommitInDoubt(errors.CommitInDoubt, OperationalError):
+    """A COMMIT of the ORM, or of ``atomic()``, was sent and its reply was lost; see :class:`asyncdb.CommitInDoubt`.
+
+    Both names catch it, and so does ``django.db.OperationalError``: catch it first, for what it stops must not be
+    run again.
+    """
 
 
 class ScopeError(AsyncDBError):

@@ -40,6 +40,10 @@ _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 _SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
 """Complete error packets after which the connection is of no use: shutdown, kill, idle time-out, network."""
+_UNSENT = frozenset({2006, 4031})
+"""Errors with which a statement was certainly not executed: asyncmy could not send it, the server had closed before."""
+_INTERRUPTED = (_SERVER_GOES_AWAY - _UNSENT) | {1317}
+"""Replies to a COMMIT that was stopped amid its work, as one that waits for a replica's word when it is applied."""
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
@@ -129,6 +133,10 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
+
+    def may_be_applied(self, error: BaseException) -> bool:
+        code = error.args[0] if isinstance(error, self.dbapi.Error) and error.args else None
+        return super().may_be_applied(error) or (code not in _UNSENT and not _is_complete(code)) or code in _INTERRUPTED
 
     def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
         return None if self.identity is None else (self.config, self.identity)
@@ -242,8 +250,12 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
         code = e.args[0] if e.args else None
-        complete = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
-        return not complete or code in _SERVER_GOES_AWAY
+        return not _is_complete(code) or code in _SERVER_GOES_AWAY
+
+
+def _is_complete(code: Any) -> bool:
+    """Whether an error's number is the server's own, so that its packet arrived whole."""
+    return isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:

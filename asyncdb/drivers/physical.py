@@ -20,6 +20,7 @@ from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
 from .bounds import NO_REPLY, Bounds
+from .committing import Committing
 from .statements import Kind
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _name(task: asyncio.Task[Any] | None) -> str:
     return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
-class PhysicalConnection(Bounds, _Connection):
+class PhysicalConnection(Committing, Bounds, _Connection):
     """Mixin of SQLAlchemy's adapted connections: the transaction state of one physical connection."""
 
     isolation_level_of_server: str = ""
@@ -142,6 +143,7 @@ class PhysicalConnection(Bounds, _Connection):
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
+        self.may_have_written = self.in_doubt = False
         self.running = self.gave_up = None
 
     # -- the driver's part ---------------------------------------------------------------------------------------
@@ -176,6 +178,10 @@ class PhysicalConnection(Bounds, _Connection):
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
 
+    @property
+    def closed_by_server(self) -> bool:
+        return self.look() is Liveness.DEAD
+
     # -- errors --------------------------------------------------------------------------------------------------
 
     def _handle_exception(self, error: Exception) -> NoReturn:
@@ -203,6 +209,7 @@ class PhysicalConnection(Bounds, _Connection):
         """Notes that a transaction is wanted; where there is one, it is that one."""
         if self.begun is Begun.NO:
             self.begun = Begun.WANTED
+            self.may_have_written = False
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
@@ -221,6 +228,8 @@ class PhysicalConnection(Bounds, _Connection):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
             self.wrote = True
+        if kind is not Kind.READ:
+            self.may_have_written = True
 
     def require_usable(self) -> None:
         """Raises where the transaction is over, or the connection lost."""
@@ -265,12 +274,13 @@ class PhysicalConnection(Bounds, _Connection):
                     raise self.dbapi.OperationalError(f"this connection is lost, nothing was committed: {self.doom}")
             elif sql == "COMMIT" and poison is None:
                 if sent:
-                    self._say(sql)
+                    self.commit_now()
             elif self.server_in_transaction:
                 self._roll_back()
         finally:
             self.begun, self.options, self.wrote, self.may_commit = Begun.NO, DEFAULT_OPTIONS, False, False
             self.wrote_before.clear()
+            self.may_have_written = False
             self.poison = self.spoiled = None
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:

@@ -99,6 +99,9 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         return False  # the server refuses what follows by itself, and ``end`` asks it before a commit
 
+    def may_be_applied(self, error: BaseException) -> bool:
+        return super().may_be_applied(error) or self._connection.pgconn.status != ConnStatus.OK
+
     def what_runs(self) -> Any:
         return request_to_cancel(self._connection.pgconn)
 

@@ -78,3 +78,14 @@ async def sound(database_config: DatabaseConfig, server: DatabaseServer | None) 
     """A fresh database whose pool is whole again after the test."""
     async with whole(database_config, server) as database:
         yield database
+
+
+# Through the bridge's doors
+
+from tests.bridge.conftest import (  # noqa: E402, F401  (a folder's fixtures are its own)
+    bridged,
+    bridged_now,
+    default,
+    project,
+    tx,
+)

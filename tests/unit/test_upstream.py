@@ -73,7 +73,7 @@ DRIVERS = [
     "psycopg.generators:cancel",
     "psycopg.waiting:wait_async",
     "psycopg.waiting:wait_conn_async",
-    "psycopg.capabilities:has_cancel_safe",
+    "psycopg:capabilities.has_cancel_safe",
     "aiosqlite:Connection.interrupt",
     "aiosqlite:Connection.in_transaction",
     "aiosqlite:Connection.execute_fetchall",
