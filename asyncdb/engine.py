@@ -55,7 +55,7 @@ def create_engine(
         hide_parameters=True,
     )
     dialect = dialect_of(engine)
-    dialect.on_new_connection = on_connect
+    dialect.on_new_connection, dialect.alias = on_connect, config.alias
     return engine
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .budget import query_budget
     from .databases import database
+    from .mapping.mapped import mapped, table_for
     from .middleware import outside_scope
     from .native import run_django
     from .scopes import scope
@@ -21,24 +22,28 @@ if TYPE_CHECKING:
 __all__ = [
     "atomic",
     "database",
+    "mapped",
     "outside_scope",
     "query_budget",
     "run_django",
     "scope",
     "session",
     "sync_session",
+    "table_for",
     "with_session",
 ]
 
 _HOMES = {
     "atomic": "transaction",
     "database": "databases",
+    "mapped": "mapping.mapped",
     "outside_scope": "middleware",
     "query_budget": "budget",
     "run_django": "native",
     "scope": "scopes",
     "session": "transaction",
     "sync_session": "sync_session",
+    "table_for": "mapping.mapped",
     "with_session": "transaction",
 }
 

@@ -6,6 +6,11 @@
     ├── ScopeError              a scope cannot do what was asked of it
     │   ├── ScopeOwnedByTask    another task's scope was reached
     │   └── ScopeClosed         the scope has ended
+    ├── MappingError            a model, or a value of it, cannot be had through SQLAlchemy
+    │   ├── NotMapped           the model has no table here, or no mapped class yet   (LookupError)
+    │   ├── UnmappableField     a field has no column that SQLAlchemy could read      (TypeError)
+    │   ├── GeneratedColumn     a column that the database computes was written       (TypeError)
+    │   └── FieldValueError     a field cannot take the value of a parameter          (ValueError)
     ├── asyncdb.CommitInDoubt
     │   └── CommitInDoubt       the same, as the ORM raises it                    (django.db.OperationalError)
     └── asyncdb.TransactionMisuse
@@ -33,12 +38,17 @@ from asyncdb.errors import AsyncDBError, TransactionMisuse
 __all__ = [
     "CommitInDoubt",
     "DurableNested",
+    "FieldValueError",
+    "GeneratedColumn",
     "JoinRefused",
     "LazyLoadError",
+    "MappingError",
+    "NotMapped",
     "QueryBudgetExceeded",
     "ScopeClosed",
     "ScopeError",
     "ScopeOwnedByTask",
+    "UnmappableField",
 ]
 
 
@@ -60,6 +70,26 @@ class ScopeOwnedByTask(ScopeError):
 
 class ScopeClosed(ScopeError):
     """A scope was used after its end."""
+
+
+class MappingError(AsyncDBError):
+    """A model, or a value of it, cannot be had through SQLAlchemy."""
+
+
+class NotMapped(MappingError, LookupError):
+    """The model has no table of its own, is not installed, or is asked for before Django's models are loaded."""
+
+
+class UnmappableField(MappingError, TypeError):
+    """A field has a column that SQLAlchemy could not read or write as Django does; the model is not mapped."""
+
+
+class GeneratedColumn(MappingError, TypeError):
+    """A column that the database computes was written."""
+
+
+class FieldValueError(MappingError, ValueError):
+    """A field cannot take the value of a parameter; the message names the field and the type, never the value."""
 
 
 class DurableNested(TransactionMisuse, RuntimeError):

@@ -10,6 +10,7 @@ set -euo pipefail
 python=$1
 shift
 packages=()
+where_known=() # those that not every release has
 
 is_debians_python() { [[ $("$python" -c 'import sys; print(sys.base_prefix)') == /usr ]]; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -38,6 +39,8 @@ for need in "$@"; do
             # The -core packages: no service, no account, no /var/lib/mysql.
             has mariadbd || [[ -x /usr/sbin/mariadbd ]] || packages+=(mariadb-server-core)
             has my_print_defaults || packages+=(mariadb-client-core)
+            # `manage.py test --parallel` clones its database with mysqldump; Debian 13 has that name in a package apart.
+            has mysqldump || { packages+=(mariadb-client); where_known+=(mariadb-client-compat); }
             ;;
         postgresql)
             has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
@@ -74,4 +77,7 @@ if [[ ! -e $policy ]]; then
 fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
 "${apt[@]}" update </dev/null
+for package in "${where_known[@]}"; do
+    if apt-cache show "$package" >/dev/null 2>&1; then packages+=("$package"); fi
+done
 "${apt[@]}" install -y --no-install-recommends "${packages[@]}" </dev/null >/dev/null

@@ -34,6 +34,8 @@ class PhysicalDialect(_Dialect):
     reads_streams_to_their_end = False
     """Whether closing an unfinished stream reads all that the server still sends."""
     on_new_connection: Callable[[Any], None] | None = None
+    alias: str | None = None
+    """Whose dialect this is, in ``DatabaseConfig``'s word; None: nobody's in particular."""
 
     def open(self, config: DatabaseConfig) -> Any:
         """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""

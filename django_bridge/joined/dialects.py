@@ -43,6 +43,7 @@ class OnDjango(_Dialect):
     """Mixin of a dialect whose connections are Links."""
 
     is_async = True
+    gives_djangos_values = True
     about: tuple[Any, ...] = ()
     """Of which server it has to know."""
 
@@ -172,6 +173,7 @@ def engine_on(wrapper: Any, config: DatabaseConfig, open_link: Callable[[], Link
         hide_parameters=True,
     )
     dialect: Any = engine.dialect
+    dialect.alias = config.alias
     dialect.dbapi = wrapper.Database  # whose errors its cursors raise
     dialect.about = (config.alias, config.family, config.host, config.port, config.unix_socket)
     return engine

@@ -12,7 +12,7 @@ from ..conf import settings_of
 from ..seats import Seat
 from .base import seated_class
 
-__all__ = ["has_driver", "wrapper_on"]
+__all__ = ["has_driver", "project_class", "wrapper_on"]
 
 _MIXINS = {
     "mysql": ("mysql", "OnMySQLSeat"),
@@ -23,20 +23,20 @@ _MIXINS = {
 
 def has_driver(alias: str) -> bool:
     """Whether the family of ``alias`` has an async driver."""
-    return _project_class(alias).vendor in _MIXINS
+    return project_class(alias).vendor in _MIXINS
 
 
 def wrapper_on(seat: Seat) -> Any:
     """Makes the project's own wrapper for a seat."""
-    project_class = _project_class(seat.alias)
-    settings_dict = settings_of(seat.alias)
-    module, name = _MIXINS[project_class.vendor]
+    cls = project_class(seat.alias)
+    module, name = _MIXINS[cls.vendor]
     mixin = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-    wrapper: Any = seated_class(project_class, mixin)(settings_dict, seat.alias)
+    wrapper: Any = seated_class(cls, mixin)(settings_of(seat.alias), seat.alias)
     wrapper.take_seat(seat)
     return wrapper
 
 
-def _project_class(alias: str) -> type[BaseDatabaseWrapper]:
+def project_class(alias: str) -> type[BaseDatabaseWrapper]:
+    """The wrapper class of the project's ENGINE."""
     cls: type[BaseDatabaseWrapper] = load_backend(settings_of(alias)["ENGINE"]).DatabaseWrapper
     return cls

@@ -1,0 +1,1 @@
+"""Django's models as SQLAlchemy's: tables, mapped classes, rows."""

@@ -1,0 +1,88 @@
+"""Django's side of a dialect: the wrapper that fields ask how values look on the wire. It never connects.
+
+Read in Django 5.2 and 6.1 (``db/backends/mysql/base.py``: ``mysql_server_data``; ``db/backends/postgresql/base.py``:
+``pg_version``) and SQLAlchemy 2.1.9 (``engine/default.py``: ``server_version_info``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from sqlalchemy.engine import Dialect
+
+from ..conf import settings_of
+from ..errors import MappingError
+from ..wrappers.families import project_class
+
+__all__ = ["backend_of", "vendor_of"]
+
+_backends: WeakKeyDictionary[Dialect, Any] = WeakKeyDictionary()
+_VENDORS = {"mysql": "mysql", "mariadb": "mysql", "postgresql": "postgresql", "sqlite": "sqlite"}
+
+
+def vendor_of(dialect: Dialect) -> str | None:
+    """Django's word for the family of a dialect; None: it has none."""
+    return _VENDORS.get(dialect.name)
+
+
+def backend_of(dialect: Dialect) -> Any:
+    """Django's wrapper for the database of ``dialect``, with the server's version as SQLAlchemy has learned it.
+
+    - **errors**: ``MappingError`` for a dialect of no family among ``DATABASES``.
+    """
+    known = _backends.get(dialect)
+    if known is not None:
+        return known
+    alias = getattr(dialect, "alias", None)
+    if alias not in settings.DATABASES:
+        alias = _alias_like(dialect)
+    wrapper: Any = project_class(alias)(settings_of(alias), alias)
+    wrapper.ensure_connection = _refuse
+    if dialect.server_version_info is None:
+        return _told(wrapper, _NEWEST[wrapper.vendor])  # nobody has connected: SQL is only printed
+    _backends[dialect] = _told(wrapper, _version(dialect))
+    return wrapper
+
+
+_NEWEST = {"mysql": "8.4.0", "postgresql": "17.0.0", "sqlite": ""}
+
+
+def _version(dialect: Dialect) -> str:
+    numbers = [part for part in dialect.server_version_info or () if isinstance(part, int)]
+    version = ".".join(map(str, (*numbers, 0, 0)[:3]))
+    return f"{version}-MariaDB" if getattr(dialect, "is_mariadb", False) else version
+
+
+def _told(wrapper: Any, version: str) -> Any:
+    """Lets a wrapper know what it would ask the server; of all but the version no field asks."""
+    if wrapper.vendor == "mysql":
+        vars(wrapper)["mysql_server_data"] = {
+            "version": version,
+            "sql_mode": "",
+            "default_storage_engine": "InnoDB",
+            "sql_auto_is_null": False,
+            "lower_case_table_names": False,
+            "has_zoneinfo_database": True,
+        }
+    elif wrapper.vendor == "postgresql":
+        major, minor, _ = map(int, version.split("."))
+        vars(wrapper)["pg_version"] = major * 10000 + minor
+    return wrapper
+
+
+def _alias_like(dialect: Dialect) -> str:
+    """An engine that somebody made himself belongs to the first alias of its family."""
+    for alias in settings.DATABASES:
+        if project_class(alias).vendor == vendor_of(dialect):
+            return alias
+    raise MappingError(
+        f"none of DATABASES is a {dialect.name} database: mapped classes are for sessions of the project's databases",
+    )
+
+
+def _refuse() -> NoReturn:
+    raise MappingError(
+        "a field asked the database while its value was converted, where no connection is: see the traceback"
+    )

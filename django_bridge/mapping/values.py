@@ -1,0 +1,225 @@
+"""How values of a field go to the wire of a database and come from it: Django's own preparation and converters.
+
+Read in Django 5.2 and 6.1 (``db/models/sql/compiler.py``: ``get_converters``, ``apply_converters``;
+``db/backends/*/operations.py``: ``get_db_converters``; ``contrib/postgres/fields/array.py``; what its drivers give:
+``db/backends/postgresql/psycopg_any.py``: ``get_adapters_template``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from sqlalchemy import types as sqltypes
+from sqlalchemy.engine import Dialect
+
+from ..errors import FieldValueError
+from .backends import backend_of, vendor_of
+from .impls import is_array
+
+__all__ = ["binder", "reader"]
+
+Converter = Callable[[Any], Any]
+
+_MIDNIGHT = datetime.datetime(1900, 1, 1)  # noqa: DTZ001  (only its time of day is used)
+
+
+def binder(field: Any, dialect: Dialect) -> Converter:
+    """What a value of ``field`` becomes as a parameter, as Django's ``save()`` would send it.
+
+    - **errors**: ``FieldValueError``, without the value.
+    """
+    field = _of_values(field)
+    backend = backend_of(dialect)
+    prepare = field.get_db_prep_save
+    is_json = field.get_internal_type() == "JSONField"
+    plain = _sent_as_they_are(field, backend)
+    names_uuids = backend.vendor == "mysql"  # MariaDB's own uuid, for which mysqlclient would call str() too
+    key = _of_a_composite_key(field)
+
+    def bind(value: Any) -> Any:
+        if value is None or type(value) is plain:
+            return value
+        if is_json and value is sqltypes.JSON.NULL:
+            return backend.ops.adapt_json_value(None, field.encoder)
+        try:
+            sent = prepare(value, backend)
+        except (TypeError, ValueError, ArithmeticError, ValidationError):
+            # Django's own message, and so the cause, would show the value.
+            raise FieldValueError(
+                f"{_label(field)} ({type(field).__name__}) cannot take this value, a {type(value).__name__}{key}",
+            ) from None
+        return str(sent) if type(sent) is UUID and names_uuids else sent
+
+    return bind
+
+
+def reader(field: Any, dialect: Dialect) -> Converter | None:
+    """What a value from the wire becomes, as Django would read it; None: it is that already."""
+    column = field.get_col("")
+    own = _from_driver(column.output_field.get_internal_type(), dialect)
+    steps = [*([] if own is None else [own]), *_converters(column, dialect)]
+    if not steps:
+        return None
+    if len(steps) == 1:
+        return steps[0]
+
+    def read(value: Any) -> Any:
+        for step in steps:
+            value = step(value)
+        return value
+
+    return read
+
+
+def _of_values(field: Any) -> Any:
+    """The field whose values a column has: a foreign key's are the target's, a generated one's its output's."""
+    return field.output_field if isinstance(field, models.GeneratedField) else field
+
+
+def _label(field: Any) -> str:
+    model = getattr(field, "model", None)
+    return f"{model._meta.label}.{field.name}" if model is not None else field.name or "a field"
+
+
+def _of_a_composite_key(field: Any) -> str:
+    """What to say of a value that may stand at another one's place."""
+    opts = getattr(getattr(field, "model", None), "_meta", None)
+    if opts is None or not opts.is_composite_pk or field not in opts.pk_fields:
+        return ""
+    return f"; the key of {opts.label} is ({', '.join(one.attname for one in opts.pk_fields)}), in this order"
+
+
+# -- what is sent ------------------------------------------------------------------------------------------------
+
+_PLAIN: dict[type[Any], tuple[type[Any], ...]] = {
+    bool: (models.BooleanField,),
+    float: (models.FloatField,),
+    int: (models.IntegerField,),
+    str: (models.CharField, models.TextField),
+}
+"""Fields whose own preparation gives these very values back."""
+
+_PREPARING = ("get_prep_value", "get_db_prep_value", "get_db_prep_save", "to_python")
+
+
+def _sent_as_they_are(field: Any, backend: Any) -> type[Any] | None:
+    """The type whose values nothing is done to; on PostgreSQL SQLAlchemy's cast says what psycopg's wrapper would."""
+    target = field
+    while isinstance(target, models.ForeignKey):
+        target = target.target_field
+    if not all(_is_djangos(type(target), name) for name in _PREPARING):
+        return None
+    return next((kind for kind, classes in _PLAIN.items() if isinstance(target, classes)), None)
+
+
+def _is_djangos(cls: type[Any], name: str) -> bool:
+    home = next(base for base in cls.__mro__ if name in vars(base))
+    return home.__module__ == "django.db.models.fields"
+
+
+# -- what is read ------------------------------------------------------------------------------------------------
+
+
+def _converters(column: Any, dialect: Dialect) -> list[Converter]:
+    if is_array(column.output_field):
+        return _of_arrays(column.output_field, dialect)
+    backend = backend_of(dialect)
+    found = [*backend.ops.get_db_converters(column), *column.get_db_converters(backend)]
+    if _is_decoded(column.output_field, dialect):
+        found = [one for one in found if getattr(one, "__func__", None) is not models.JSONField.from_db_value]
+    return [_shortened(one, column, backend) for one in found]
+
+
+def _is_decoded(field: Any, dialect: Dialect) -> bool:
+    """Whether psycopg gives JSON as what it means: Django lets it give text, asyncdb leaves that to SQLAlchemy."""
+    return (
+        vendor_of(dialect) == "postgresql"
+        and field.get_internal_type() == "JSONField"
+        and field.decoder is None
+        and not getattr(dialect, "gives_djangos_values", False)
+    )
+
+
+def _of_arrays(field: Any, dialect: Dialect) -> list[Converter]:
+    base = field.base_field
+    read = reader(base, dialect)
+    if read is None:
+        return []
+    return [lambda value: value if value is None else [read(item) for item in value]]
+
+
+def _shortened(converter: Any, column: Any, backend: Any) -> Converter:
+    """A converter as a function of the value; Django's own for common types said with fewer calls, to the same end."""
+    function = getattr(converter, "__func__", None)
+    ops = type(backend.ops)
+    if function is getattr(ops, "convert_booleanfield_value", None) and _is_of_django(function):
+        return _BOOLS.__getitem__
+    if backend.vendor == "mysql" and function is ops.convert_datetimefield_value and _is_of_django(function):
+        zone = backend.timezone
+        return lambda value: value if value is None else value.replace(tzinfo=zone)
+    return lambda value: converter(value, column, backend)
+
+
+class _Bools(dict[Any, Any]):
+    """0 and 1 as what they mean, anything else as it is; a dictionary, for its look-up calls no Python function."""
+
+    def __missing__(self, value: Any) -> Any:
+        return value
+
+
+_BOOLS = _Bools({0: False, 1: True})
+
+
+def _is_of_django(function: Any) -> bool:
+    return bool(function.__module__.startswith("django.db.backends."))
+
+
+def _from_driver(kind: str, dialect: Dialect) -> Converter | None:
+    """What makes of this driver's value what Django's own driver gives."""
+    if getattr(dialect, "gives_djangos_values", False):
+        return None
+    vendor = vendor_of(dialect)
+    if vendor == "mysql":
+        return _FROM_ASYNCMY.get(kind)
+    if vendor == "postgresql" and kind in {"GenericIPAddressField", "IPAddressField"}:
+        return _address
+    if vendor == "postgresql" and kind == "DateTimeField" and not settings.USE_TZ:
+        return _naive
+    return None
+
+
+def _time(value: Any) -> Any:
+    return (_MIDNIGHT + value).time() if isinstance(value, datetime.timedelta) else value
+
+
+def _date(value: Any) -> Any:
+    """A date that is none, such as 0000-00-00, is text to asyncmy, and None to Django."""
+    return None if isinstance(value, str) else value
+
+
+_FROM_ASYNCMY: dict[str, Converter] = {"TimeField": _time, "DateField": _date, "DateTimeField": _date}
+
+
+def _address(value: Any) -> Any:
+    """PostgreSQL's own text of an address, which is that of ``inet_ntop``; with a mask where there is one."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, ipaddress.IPv6Address | ipaddress.IPv6Interface):
+        text = socket.inet_ntop(socket.AF_INET6, value.packed)
+    else:
+        text = socket.inet_ntop(socket.AF_INET, value.packed)
+    network = getattr(value, "network", None)
+    return text if network is None or network.prefixlen == value.max_prefixlen else f"{text}/{network.prefixlen}"
+
+
+def _naive(value: Any) -> Any:
+    """As Django reads it without ``USE_TZ``: the time in the connection's zone, without the zone."""
+    return value if value is None else value.replace(tzinfo=None)
