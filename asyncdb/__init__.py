@@ -26,6 +26,7 @@ from .errors import (
     UncommittedWrites,
 )
 from .health import Health
+from .limits import statement_limit
 from .pool import PoolCounts, PoolStats
 from .session import Session
 from .streaming import RowStream
@@ -63,4 +64,5 @@ __all__ = [
     "UncommittedWrites",
     "errors",
     "registry",
+    "statement_limit",
 ]

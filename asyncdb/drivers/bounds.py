@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 
 from ..config import DatabaseConfig
 from ..greenlets import await_
+from ..limits import UNSAID
 
 T = TypeVar("T")
 NO_REPLY = "no reply"
+_AFTER_THE_SERVER = 1.0
+"""Seconds that the server has for saying that it stopped a statement."""
 
 
 class Bounds:
@@ -30,6 +33,13 @@ class Bounds:
     """When the reply is overdue that somebody waits for."""
     _watchdog: asyncio.TimerHandle | None = None
     _committing = False
+    limit: float | None = None
+    """Seconds that a statement may take, as the server was told last."""
+    limits_on_server = True
+    """Whether the server can be told; its own word then comes a second before we stop waiting."""
+    _reply_within: float | None = None
+    _limit_of_config: float | None = None
+    _limit_in_transaction = False
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -47,6 +57,40 @@ class Bounds:
         Called before the socket is closed.
         """
         return None
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        """Tells the server how long a statement may take; None: as long as its session allows by itself."""
+
+    # -- the statement's limit -----------------------------------------------------------------------------------
+
+    def begin_limits(self) -> None:
+        """Takes the configuration's limits, which the session was made with."""
+        self._limit_of_config = self.limit = self.config.statement_timeout
+        self._bound_reply(self.limit)
+        self._limit_in_transaction = False
+
+    def _bound_reply(self, limit: float | None) -> None:
+        self._reply_within = self.config.read_timeout
+        if limit is not None:
+            self._reply_within = limit + _AFTER_THE_SERVER if self.limits_on_server else limit
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    async def change_limit(self, seconds: float | None, *, in_transaction: bool) -> None:
+        """Makes ``seconds`` the limit of the statements that follow."""
+        self._bound_reply(seconds)
+        if self.limits_on_server:
+            self.limit = UNSAID  # until it is told
+            await self.bounded(self.tell_limit(seconds))
+            self._limit_in_transaction = in_transaction
+        self.limit = seconds
+
+    def forget_limit(self) -> None:
+        """Called when the transaction, or a part of it, was rolled back, and with it what the server was told in it."""
+        if self._limit_in_transaction:
+            self._limit_in_transaction = False
+            self.limit = UNSAID
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -78,7 +122,7 @@ class Bounds:
             self._overdue = None
 
     def _expect(self) -> None:
-        limit = self.config.read_timeout
+        limit = self._reply_within
         if limit is None:
             self._overdue = math.inf
             return
@@ -96,7 +140,8 @@ class Bounds:
             self._watchdog = self._loop.call_later(left, self._watch)
         else:
             self._leave_running("timed out")
-            self._give_up(f"{self.config.read_timeout:g} s (read_timeout)")
+            name = "read_timeout" if self.limit is None else "statement_timeout"
+            self._give_up(f"{self._reply_within:g} s ({name})")
 
     def _give_up(self, limit: str) -> None:
         self.doom = f"{NO_REPLY} within {limit}"

@@ -100,6 +100,7 @@ class PhysicalDialect(_Dialect):
             if keeper is not None:
                 keeper.failed("its savepoint could not be rolled back")
             raise
+        link.forget_limit()
         if keeper is not None:
             keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)

@@ -8,6 +8,7 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .mysql_kill import IDENTITY, Identity, kill
 from .physical import Liveness, PhysicalConnection, TransactionOptions
-from .sockets import SocketLook, shut_down
+from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
@@ -81,7 +82,9 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         super().attach(config)
         # Kept here, for asyncmy forgets it when a cancelled read made it close, and a close may wait for ever.
         self._transport = self._connection._transport
-        self._socket_look = SocketLook(self._transport.get_extra_info("socket").fileno())
+        fileno = self._transport.get_extra_info("socket").fileno()
+        self._socket_look = SocketLook(fileno)
+        keep_alive(fileno, config.tcp_keepalive)
 
     @property
     def server_in_transaction(self) -> bool:
@@ -133,6 +136,11 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        name, value = _limit(self._connection, seconds or 0)
+        own = self.config.session_settings.get(name, "DEFAULT")
+        await self.send(f"SET SESSION {name} = {own if seconds is None else value}")
 
     def may_be_applied(self, error: BaseException) -> bool:
         code = error.args[0] if isinstance(error, self.dbapi.Error) and error.args else None
@@ -229,7 +237,13 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
     async def _make_session(self, raw: Any, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
-        settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
+        settings: dict[str, Any] = {"autocommit": 1}
+        if config.statement_timeout is not None:
+            settings |= dict([_limit(raw, config.statement_timeout)])
+        if config.lock_timeout is not None:
+            seconds = math.ceil(config.lock_timeout)
+            settings |= {"innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds}
+        settings |= config.session_settings
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
         if config.init_command:
@@ -251,6 +265,13 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
             return False
         code = e.args[0] if e.args else None
         return not _is_complete(code) or code in _SERVER_GOES_AWAY
+
+
+def _limit(raw: Any, seconds: float) -> tuple[str, float]:
+    """The session's variable that limits a statement, and its value: of SELECTs alone on MySQL, of all on MariaDB."""
+    if "MariaDB" in raw.get_server_info():
+        return "max_statement_time", seconds
+    return "max_execution_time", max(1, round(seconds * 1000))
 
 
 def _is_complete(code: Any) -> bool:

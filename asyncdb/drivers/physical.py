@@ -19,6 +19,7 @@ from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
+from ..limits import UNSAID, limit_of_context
 from .bounds import NO_REPLY, Bounds
 from .committing import Committing
 from .statements import Kind
@@ -145,6 +146,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.doom: str | None = None
         self.may_have_written = self.in_doubt = False
         self.running = self.gave_up = None
+        self.begin_limits()
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -177,6 +179,11 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     def ends_transaction(self, error: BaseException) -> bool:
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
+
+    @property
+    def can_change_limit(self) -> bool:
+        """Whether the server listens now; if not, the statement that comes fails anyway."""
+        return True
 
     @property
     def closed_by_server(self) -> bool:
@@ -224,6 +231,11 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if kind is Kind.OPAQUE and self.options.single:
             kind = Kind.READ  # what it locks is let go at its end, what it calls is committed there
+        limit = limit_of_context()
+        if limit == UNSAID:
+            limit = self._limit_of_config
+        if limit != self.limit and self.can_change_limit:
+            await_(self._change_limit_now(limit))
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
@@ -252,6 +264,15 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         level = self.options.isolation or self.isolation_override or self.isolation_level_of_server
         return kind is not Kind.READ or level not in _EACH_STATEMENT_READS_ANEW
 
+    async def _change_limit_now(self, limit: float | None) -> None:
+        try:
+            await self.change_limit(limit, in_transaction=self.begun is Begun.SENT)
+        except Exception as error:
+            self._handle_exception(error)
+        except BaseException:
+            self.doom = "cancelled while its limit was set"
+            raise
+
     async def _begin_now(self) -> None:
         try:
             await self.bounded(self.send_begin(self.options, self.options.isolation or self.isolation_override))
@@ -278,6 +299,10 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             elif self.server_in_transaction:
                 self._roll_back()
         finally:
+            if sql == "COMMIT" and poison is None:
+                self._limit_in_transaction = False
+            else:
+                self.forget_limit()
             self.begun, self.options, self.wrote, self.may_commit = Begun.NO, DEFAULT_OPTIONS, False, False
             self.wrote_before.clear()
             self.may_have_written = False

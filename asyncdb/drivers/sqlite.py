@@ -56,6 +56,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
     _ss_cursor_cls = _StreamCursor
     _connection: Any  # aiosqlite.Connection
     isolation_level_of_server = "SERIALIZABLE"
+    limits_on_server = False  # SQLite has none; the statement is interrupted
 
     @property
     def server_in_transaction(self) -> bool:

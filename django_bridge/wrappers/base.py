@@ -389,6 +389,8 @@ class OnSeat(Shares):
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:
             raise TransactionManagementError(str(err)) from err
+        if link.limit != link._limit_of_config and statement.startswith("ROLLBACK"):
+            link.forget_limit()
         if not may_have_written and is_plain_read(statement):
             link.may_have_written = False
         if found.left and seat.left is None:
