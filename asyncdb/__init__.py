@@ -27,8 +27,8 @@ from .errors import (
 )
 from .health import Health
 from .limits import statement_limit
-from .pool import PoolCounts, PoolStats
 from .session import Session
+from .statistics import PoolCounts, PoolStats
 from .streaming import RowStream
 
 __all__ = [

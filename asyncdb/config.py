@@ -66,6 +66,13 @@ class DatabaseConfig(BaseModel):
     look sees that for nothing; a ping is for what drops idle connections in silence (NAT, proxies, firewalls),
     and the shortest such limits in common use are 50 to 60 s. 0: a ping at every checkout, as SQLAlchemy's."""
 
+    leak_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a connection that is still held is reported, once, with the place that took it. None: off,
+    because to note the place costs some microseconds at each checkout; in a Django project on under ``DEBUG``."""
+    held_idle_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a connection is reported that is held while nothing is asked of it, as across a call to
+    another service. None: off; in a Django project on under ``DEBUG``."""
+
     connect_timeout: float = Field(default=10.0, gt=0)
     """Seconds for the whole login: TCP, TLS, authentication, session settings."""
     ping_timeout: float = Field(default=2.0, gt=0)

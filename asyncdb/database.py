@@ -19,8 +19,8 @@ from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
 from .health import Health
-from .pool import PoolStats
 from .session import Session, SessionBlock
+from .statistics import PoolStats
 from .transaction import Atomic, current_session, innermost
 
 log = logging.getLogger("asyncdb.database")

@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any, NoReturn, cast
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -24,6 +23,8 @@ from .drivers.physical import Liveness, PhysicalConnection
 from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
+from .leaks import LeakFinder
+from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 
 log = logging.getLogger("asyncdb.pool")
@@ -34,44 +35,6 @@ _A_MOMENT = 0.5
 """Seconds that a close by force leaves for ending on the server what was cut."""
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
-
-
-@dataclass(slots=True)
-class PoolCounts:
-    """What has happened since the pool was made; ``*_ms`` are milliseconds in all."""
-
-    checkouts: int = 0
-    waits: int = 0
-    """Checkouts that had to stand in line."""
-    wait_ms: float = 0.0
-    connects: int = 0
-    connect_ms: float = 0.0
-    connect_errors: int = 0
-    pings: int = 0
-    recycled: int = 0
-    """Connections replaced because of their age."""
-    found_dead: int = 0
-    """Idle connections found dead at checkout and replaced."""
-    killed: int = 0
-    """Statements that nobody waited for any more and that were ended on the server."""
-    in_doubt: int = 0
-    """Commits of which nobody knows whether they were applied."""
-    timeouts: int = 0
-    """Callers who got ``PoolTimeout``."""
-    overloads: int = 0
-    """Callers who got ``PoolOverloaded``."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """The pool at one moment, in connections and callers, and what has happened since it was made."""
-
-    size: int
-    """Connections that may be open at once: ``pool_size + max_overflow``."""
-    checked_out: int
-    idle: int
-    waiting: int
-    counts: PoolCounts
 
 
 class Pool(AsyncAdaptedQueuePool):
@@ -99,6 +62,7 @@ class Pool(AsyncAdaptedQueuePool):
         self._open_connection = open_connection
         self._records: set[ConnectionPoolEntry] = set()
         self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
+        self._leaks = LeakFinder(config, self.counts) if LeakFinder.wanted(config) else None
         self._returned = asyncio.Event()
         super().__init__(
             cast("Any", self._connect),
@@ -128,7 +92,7 @@ class Pool(AsyncAdaptedQueuePool):
     def stats(self) -> PoolStats:
         """Counts connections and callers now; costs no wait and no round trip."""
         self.counts.killed = self._ending.ended
-        counts = PoolCounts(**{field.name: getattr(self.counts, field.name) for field in fields(PoolCounts)})
+        counts = self.counts.copy()
         return PoolStats(
             size=self.size() + self._max_overflow,
             checked_out=max(0, self.checkedout()),
@@ -195,6 +159,8 @@ class Pool(AsyncAdaptedQueuePool):
             raise
         self.counts.checkouts += 1
         self._holders[record] = holder
+        if self._leaks is not None:
+            self._leaks.took(record, holder)
         return record
 
     def _take(self, holder: asyncio.Task[Any] | None) -> ConnectionPoolEntry:
@@ -276,6 +242,7 @@ class Pool(AsyncAdaptedQueuePool):
         now = time.monotonic()
         if look is Liveness.DEAD:
             self.counts.found_dead += 1
+            connection.counted = True
             record.invalidate()
         elif now >= record.info[_EXPIRES]:
             self.counts.recycled += 1
@@ -307,6 +274,8 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._holders.pop(record, None)
+        if self._leaks is not None:
+            self._leaks.gave_back(record)
         connection: Any = record.dbapi_connection
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
@@ -333,16 +302,23 @@ class Pool(AsyncAdaptedQueuePool):
         record.invalidate()
 
     def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        if terminate:
+            self._count(connection)
         try:
             super()._close_connection(connection, terminate=terminate)
         finally:
             self._end(connection)
 
+    def _count(self, connection: Any) -> None:
+        if connection.counted:
+            return
+        connection.counted = True
+        self.counts.in_doubt += connection.in_doubt
+        if (cause := connection.cause) is not None:
+            self.counts.invalidated[cause] = self.counts.invalidated.get(cause, 0) + 1
+
     def _end(self, connection: Any) -> None:
         """Has the server end what it still runs for a connection that is closed here."""
-        if connection.in_doubt:
-            connection.in_doubt = False
-            self.counts.in_doubt += 1
         running, connection.running = connection.running, None
         if running is not None:
             self._ending.soon(running)
@@ -402,6 +378,7 @@ class Pool(AsyncAdaptedQueuePool):
         for record in left:
             if record.in_use:
                 record.dbapi_connection.abort()
+                self._count(record.dbapi_connection)
                 self._end(record.dbapi_connection)
             else:
                 record.dbapi_connection.discard()

@@ -14,6 +14,7 @@ from ..limits import UNSAID
 
 T = TypeVar("T")
 NO_REPLY = "no reply"
+NO_ANSWER = "no answer to a ping"
 _AFTER_THE_SERVER = 1.0
 """Seconds that the server has for saying that it stopped a statement."""
 
@@ -32,6 +33,10 @@ class Bounds:
     _overdue: float | None = None
     """When the reply is overdue that somebody waits for."""
     _watchdog: asyncio.TimerHandle | None = None
+    counted = False
+    """Whether the pool has counted its end."""
+    asked_at = 0.0
+    """When the last statement was sent, on the clock of ``time.monotonic``."""
     _committing = False
     limit: float | None = None
     """Seconds that a statement may take, as the server was told last."""
@@ -121,12 +126,18 @@ class Bounds:
         finally:
             self._overdue = None
 
+    @property
+    def waits_for_reply(self) -> bool:
+        """Whether a statement is on its way."""
+        return self._overdue is not None
+
     def _expect(self) -> None:
         limit = self._reply_within
+        self.asked_at = now = time.monotonic()
         if limit is None:
             self._overdue = math.inf
             return
-        self._overdue = time.monotonic() + limit
+        self._overdue = now + limit
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(limit, self._watch)
 
@@ -167,11 +178,11 @@ class Bounds:
         Unless it answered, the connection is never used again: its reply may still come.
         """
         # The socket is closed under the driver, whatever it is in the midst of.
-        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (ping)")
+        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s ({NO_ANSWER})")
         try:
             await self.probe()
         except BaseException:
-            self.doom = self.doom or "no answer to a ping"
+            self.doom = self.doom or NO_ANSWER
             raise
         finally:
             watchdog.cancel()

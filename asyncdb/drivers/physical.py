@@ -20,7 +20,7 @@ from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
 from ..limits import UNSAID, limit_of_context
-from .bounds import NO_REPLY, Bounds
+from .bounds import NO_ANSWER, NO_REPLY, Bounds
 from .committing import Committing
 from .statements import Kind
 
@@ -179,6 +179,15 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     def ends_transaction(self, error: BaseException) -> bool:
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
+
+    @property
+    def cause(self) -> str | None:
+        """Why it was dropped in use, as the pool counts it; None where it was replaced, or came to its end."""
+        if self.gave_up is not None:
+            return self.gave_up
+        if self.errors_met or self.in_doubt or self.poison:
+            return "lost"
+        return None if self.doom is None or NO_ANSWER in self.doom else "unclean"
 
     @property
     def can_change_limit(self) -> bool:

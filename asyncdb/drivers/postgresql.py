@@ -104,6 +104,10 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         return False  # the server refuses what follows by itself, and ``end`` asks it before a commit
 
     @property
+    def cause(self) -> str | None:
+        return super().cause or ("lost" if self._connection.pgconn.status != ConnStatus.OK else None)
+
+    @property
     def can_change_limit(self) -> bool:
         return bool(self._connection.pgconn.transaction_status != TransactionStatus.INERROR)
 
