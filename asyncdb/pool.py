@@ -24,6 +24,7 @@ from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .leaks import LeakFinder
+from .outage import Outage
 from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 
@@ -32,7 +33,7 @@ log = logging.getLogger("asyncdb.pool")
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
 _JITTER = 0.1
 _A_MOMENT = 0.5
-"""Seconds that a close by force leaves for ending on the server what was cut."""
+"""Seconds of a close that are kept for ending on the server what was cut; twice as many where there is time."""
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
 
@@ -55,6 +56,7 @@ class Pool(AsyncAdaptedQueuePool):
         **kw: Any,
     ) -> None:
         self.config = config
+        self._outage = Outage()
         self._ending = Ending(config.alias, end_running)
         self._end_running = end_running
         self.counts = PoolCounts()
@@ -104,12 +106,16 @@ class Pool(AsyncAdaptedQueuePool):
     # -- connecting ----------------------------------------------------------------------------------------------
 
     def _connect(self, connection_record: ConnectionPoolEntry) -> PhysicalConnection:
+        if self._outage.error is not None:
+            await_(self._outage.turn())
         begun = time.perf_counter()
         try:
             connection = self._open_connection()
-        except BaseException:
+        except BaseException as err:
             self.counts.connect_errors += 1
+            self._outage.failed(err)
             raise
+        self._outage.over()
         self.counts.connects += 1
         self.counts.connect_ms += (time.perf_counter() - begun) * 1000
         now = time.monotonic()
@@ -224,6 +230,8 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _time_out(self) -> NoReturn:
         self.counts.timeouts += 1
+        if self._outage.error is not None:
+            raise self._outage.anew()  # this is why none came free
         raise PoolTimeout(
             f"no connection for {self.config.alias!r} within {self.config.pool_timeout:g} s "
             f"({self._numbers()}): raise pool_size or shorten transactions",
@@ -328,7 +336,7 @@ class Pool(AsyncAdaptedQueuePool):
     async def drain(self, timeout: float) -> int:
         """Closes the pool: idle connections now, the others as they come back, what is left after ``timeout`` by force.
 
-        What these leave running is ended on the server, within the same time and a moment.
+        What these leave running is ended on the server, within the same time.
 
         - **units**: seconds; returns the connections that had to be closed by force;
         - **cancel**: what is left is closed by force before the cancellation goes on.
@@ -337,7 +345,7 @@ class Pool(AsyncAdaptedQueuePool):
         self._pool.wake_all()
         ends = time.monotonic() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(max(timeout - _A_MOMENT, timeout / 2)):
                 await self._close_idle()
                 while self.checkedout() > 0:
                     self._returned.clear()
@@ -349,7 +357,7 @@ class Pool(AsyncAdaptedQueuePool):
             self._ending.abandon()
             raise
         left = self.abandon()
-        await self._ending.drain(max(_A_MOMENT, ends - time.monotonic()))
+        await self._ending.drain(min(max(_A_MOMENT, ends - time.monotonic()), 2 * _A_MOMENT))
         return left
 
     async def _close_idle(self) -> None:

@@ -1,7 +1,7 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
 Read in aiosqlite 0.22.1 (``core.py``: ``stop``,
-``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``) and SQLAlchemy 2.1.9
+``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``, ``_connection_worker_thread``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import sqlite3
+import threading
 import uuid
 import weakref
 from typing import Any
@@ -34,6 +36,8 @@ from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from .statements import Kind, NotingCompiler
+
+log = logging.getLogger("asyncdb.pool")
 
 DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})
 """What ``driver_options`` may hold."""
@@ -119,6 +123,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
             raw._running = False
             closed = self._loop.create_future()
             raw._tx.put_nowait((closed, functools.partial(_close_in_thread, raw)))
+            raw._tx.put_nowait((None, _end_thread))
             await_(self._ended(closed))
 
     def _interrupt(self) -> None:
@@ -156,6 +161,21 @@ class _KnowsItsCursors(sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):
             self.rollback()
         super().close()
+
+
+def _work(orders: Any) -> None:
+    """Aiosqlite's thread, which outlives the loop that asked: 0.22.1 dies where it cannot tell it of an outcome."""
+    while True:
+        try:
+            core._connection_worker_thread(orders)
+            return
+        except RuntimeError as err:  # from ``call_soon_threadsafe``: the loop is closed, and nobody waits for this one
+            log.debug("nobody waits for a statement of SQLite any more (%s)", err)
+
+
+def _end_thread() -> object:
+    """Ends the thread where ``_close_in_thread`` could not tell its loop that it did."""
+    return core._STOP_RUNNING_SENTINEL
 
 
 def _close_in_thread(raw: Any) -> object:
@@ -234,7 +254,8 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
 
     async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
-        raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
+        # A daemon: a connection that somebody forgot must not keep the process alive.
+        raw._thread = threading.Thread(target=_work, args=(raw._tx,), name="asyncdb-sqlite", daemon=True)
         raw._thread.start()
         try:
             await _open(raw)

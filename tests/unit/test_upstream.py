@@ -78,6 +78,7 @@ DRIVERS = [
     "aiosqlite:Connection.in_transaction",
     "aiosqlite:Connection.execute_fetchall",
     "aiosqlite.core:_STOP_RUNNING_SENTINEL",
+    "aiosqlite.core:_connection_worker_thread",
 ]
 
 
