@@ -10,9 +10,11 @@ from .errors import (
     ConnectFailed,
     DatabaseClosed,
     DriverNotInstalled,
+    InvalidCursor,
     ManyRows,
     NoEventLoop,
     NoRow,
+    PageError,
     PoolError,
     PoolExhaustedByTask,
     PoolOverloaded,
@@ -27,6 +29,7 @@ from .errors import (
 )
 from .health import Health
 from .limits import statement_limit
+from .paging import KeysetPage, Page
 from .session import Session
 from .statistics import PoolCounts, PoolStats
 from .streaming import RowStream
@@ -42,10 +45,14 @@ __all__ = [
     "DriverNotInstalled",
     "Family",
     "Health",
+    "InvalidCursor",
     "IsolationLevel",
+    "KeysetPage",
     "ManyRows",
     "NoEventLoop",
     "NoRow",
+    "Page",
+    "PageError",
     "PoolCounts",
     "PoolError",
     "PoolExhaustedByTask",

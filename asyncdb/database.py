@@ -17,8 +17,9 @@ from .config import DatabaseConfig, IsolationLevel
 from .drivers.physical import TransactionOptions
 from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
-from .fetching import Fetching, Params
+from .fetching import Params
 from .health import Health
+from .paging import Paging
 from .session import Session, SessionBlock
 from .statistics import PoolStats
 from .transaction import Atomic, current_session, innermost
@@ -48,7 +49,7 @@ class _OneStatement(Session):
         return True
 
 
-class Database(Fetching):
+class Database(Paging):
     """One database, for one event loop in one process.
 
     ::
@@ -161,6 +162,10 @@ class Database(Fetching):
             raise TransactionMisuse(
                 f"{self.config.family} has no isolation level {isolation!r}: each of its transactions is SERIALIZABLE",
             )
+
+    @property
+    def _alias(self) -> str:
+        return self.config.alias
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)

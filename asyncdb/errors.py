@@ -18,10 +18,12 @@
     │   ├── TransactionOwnedByTask    another task's transaction was reached
     │   ├── TransactionMisuse         ``commit()`` in ``atomic``, a wrong order, a second isolation level
     │   └── TransactionPoisoned       an error ended it on the server; nothing more may run in it
-    └── RowError                      the rows are not what was asked for
-        ├── NoRow                     ``fetch_one`` found none                   (sqlalchemy NoResultFound)
-        ├── ManyRows                  ``fetch_one`` found more than one          (sqlalchemy MultipleResultsFound)
-        └── RowShape                  a row does not fit ``into``                (ValueError)
+    ├── RowError                      the rows are not what was asked for
+    │   ├── NoRow                     ``fetch_one`` found none                   (sqlalchemy NoResultFound)
+    │   ├── ManyRows                  ``fetch_one`` found more than one          (sqlalchemy MultipleResultsFound)
+    │   └── RowShape                  a row does not fit ``into``                (ValueError)
+    └── PageError                     the statement cannot be cut into pages     (ValueError)
+        └── InvalidCursor             the cursor is none, or another statement's
 
 Errors of the server itself (a duplicate key, a syntax error, a lock time-out)
 stay SQLAlchemy's: ``sqlalchemy.exc.DBAPIError`` and its children. No message
@@ -133,3 +135,11 @@ class ManyRows(RowError, sa_exc.MultipleResultsFound):
 
 class RowShape(RowError, ValueError):
     """A row does not fit the type given as ``into``."""
+
+
+class PageError(AsyncDBError, ValueError):
+    """The statement cannot be cut into such pages: no order, rows alike in it, a page or size below 1."""
+
+
+class InvalidCursor(PageError):
+    """The cursor is none, or belongs to another statement; it came from outside, and a view answers 400."""

@@ -32,6 +32,11 @@ class Fetching:
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         raise NotImplementedError
 
+    @property
+    def _alias(self) -> str:
+        """The alias of the database that the rows come from."""
+        raise NotImplementedError
+
     async def _abandon_stream(self) -> bool:
         """Drops the connection of an unfinished stream where that is cheaper than reading on; says if it did."""
         return False
@@ -83,7 +88,7 @@ class Fetching:
         - **cancel**: the connection is dropped, unless the reply was complete.
         """
         rows = await self._all(statement, params)
-        return rows if into is None else convert(rows, into)
+        return rows if into is None else convert(rows, into, self._alias)
 
     @overload
     async def fetch_one(
@@ -113,7 +118,7 @@ class Fetching:
         rows = await self._one_row(statement, params)
         if not rows:
             raise NoRow("one row was asked for and none was found: use fetch_one_or_none() if that may be")
-        return rows[0] if into is None else convert(rows, into)[0]
+        return rows[0] if into is None else convert(rows, into, self._alias)[0]
 
     @overload
     async def fetch_one_or_none(
@@ -149,7 +154,7 @@ class Fetching:
         rows = await self._one_row(statement, params)
         if not rows:
             return None
-        return rows[0] if into is None else convert(rows, into)[0]
+        return rows[0] if into is None else convert(rows, into, self._alias)[0]
 
     @overload
     async def fetch_val(self, statement: Executable, params: Params = None, *, into: type[T]) -> T: ...
@@ -237,4 +242,4 @@ class Fetching:
         - **errors**: as :meth:`fetch_all`, at the row where they occur;
         - **cancel**: an unfinished stream never returns its connection to the pool.
         """
-        return RowStream(self._session_for_statement, statement, params, into, batch, options)
+        return RowStream(self._session_for_statement, statement, params, into, self._alias, batch, options)

@@ -21,8 +21,8 @@ from sqlalchemy.util import immutabledict
 from .drivers.physical import PhysicalConnection, TransactionOptions, physical
 from .engine import pool_of
 from .errors import TransactionMisuse, UncommittedWrites
-from .fetching import Fetching
 from .greenlets import spawned
+from .paging import Paging
 
 _CONNECTION, _SEVERAL = "asyncdb.connection", "asyncdb.several_connections"
 _OPTIONS, _SPOILED, _ENDING = "asyncdb.options", "asyncdb.spoiled", "asyncdb.ending"
@@ -60,8 +60,9 @@ def _forget_connection(session: OrmSession, transaction: Any) -> None:
         session.info.pop(_SEVERAL, None)
 
 
-class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be awaited, and is the same then
-    """An ``AsyncSession`` on the pool, with the verbs of :class:`asyncdb.fetching.Fetching`.
+class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be awaited, and is the same then
+    """An ``AsyncSession`` on the pool, with the verbs of :class:`asyncdb.fetching.Fetching`
+    and :class:`asyncdb.paging.Paging`.
 
     It takes its connection at the first statement and gives it back at commit, roll-back or close. Commit is its
     user's. Objects stay loaded after a commit (``expire_on_commit=False``), since loading them again would need an
@@ -91,6 +92,10 @@ class Session(Fetching, AsyncSession):  # type: ignore[misc]  # stream() can be 
             options["execution_options"] = immutabledict(given).union(_BUFFERED) if given else _BUFFERED
             result = await spawned(self.sync_session.execute, (statement, params), options)
             return await _ensure_sync_result(result, self.execute)
+
+    @property
+    def _alias(self) -> str:
+        return pool_of(self.engine).config.alias
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         return contextlib.nullcontext(self)

@@ -28,6 +28,7 @@ class RowStream(Generic[T]):
         statement: Executable,
         params: Any,
         into: type[T] | None,
+        alias: str,
         batch: int,
         options: Mapping[str, Any],
     ) -> None:
@@ -37,6 +38,7 @@ class RowStream(Generic[T]):
         self._statement = statement
         self._params = params
         self._into = into
+        self._alias = alias
         self._batch = batch
         self._options = options
         self._rows: AsyncGenerator[T, None] | None = None
@@ -80,7 +82,9 @@ class RowStream(Generic[T]):
             finished = False
             try:
                 async for part in result.partitions(self._batch):
-                    for row in cast("Sequence[T]", part) if self._into is None else convert(part, self._into):
+                    for row in (
+                        cast("Sequence[T]", part) if self._into is None else convert(part, self._into, self._alias)
+                    ):
                         yield row
                 finished = True
             finally:

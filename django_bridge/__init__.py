@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .budget import query_budget
     from .databases import database
+    from .mapping.instances import as_django
     from .mapping.mapped import mapped, table_for
+    from .mapping.pydantic_models import pydantic_model
     from .middleware import outside_scope
     from .native import run_django
     from .scopes import scope
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from .transaction import atomic, session, with_session
 
 __all__ = [
+    "as_django",
     "atomic",
     "database",
     "mapped",
     "outside_scope",
+    "pydantic_model",
     "query_budget",
     "run_django",
     "scope",
@@ -34,10 +38,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "as_django": "mapping.instances",
     "atomic": "transaction",
     "database": "databases",
     "mapped": "mapping.mapped",
     "outside_scope": "middleware",
+    "pydantic_model": "mapping.pydantic_models",
     "query_budget": "budget",
     "run_django": "native",
     "scope": "scopes",

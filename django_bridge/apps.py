@@ -8,7 +8,7 @@ from django.apps import AppConfig
 
 
 class DjangoBridgeConfig(AppConfig):
-    """Registers the system checks; it has no models."""
+    """Registers the system checks, and Django's models as what rows become; it has none itself."""
 
     name = "django_bridge"
     verbose_name = "django-asyncdb"
@@ -23,6 +23,8 @@ class DjangoBridgeConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, hooks
+        from .mapping import instances
 
         checks.register()
         hooks.install()
+        instances.install()

@@ -15,7 +15,7 @@ __all__ = ["Standin", "default_of", "has_pre_save", "onupdate_of"]
 
 
 class Standin:
-    """What a field's ``pre_save`` sees as the instance: the values of the row that is written, and else the defaults."""
+    """What a field's ``pre_save`` sees as the instance: the values of the row that is written, else defaults."""
 
     def __init__(self, model: type[models.Model], values: Mapping[str, Any]) -> None:
         self._meta = model._meta
@@ -38,6 +38,8 @@ def default_of(field: Any) -> Callable[[Any], Any] | None:
         return None
     if field.has_default():
         return lambda _: field.get_default()  # a function may ask the database
+    if isinstance(field, FileField):
+        return lambda _: ""  # its pre_save() makes an empty file of None
     if field.has_db_default() or field.get_default() is None:
         return None
     return lambda _: field.get_default()  # the empty text of a field that must not be NULL

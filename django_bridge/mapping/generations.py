@@ -48,10 +48,8 @@ class Generation:
             if self._has_all_tables(model):
                 self._classes[model] = new_class(model, self.class_of)
         for model, cls in self._classes.items():
-            map_class(self.registry, model, cls, self)
-        for model, cls in self._classes.items():
-            for name, relation in relations_of(model, self):
-                cls.__mapper__.add_property(name, relation)
+            # At once: added later, a child's own generic relation would replace the one it has inherited.
+            map_class(self.registry, model, cls, self, dict(relations_of(model, self)))
         self.registry.configure()
 
     def _make_table(self, model: Model) -> None:

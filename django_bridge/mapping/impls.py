@@ -107,7 +107,10 @@ def is_array(field: Any) -> bool:
 def impl_of(field: Any) -> TypeEngine[Any]:
     """The type whose operators a column of ``field`` has, whatever the database."""
     if is_array(field):
-        return postgresql.ARRAY(impl_of(field.base_field))
+        item, dimensions = field.base_field, 1
+        while is_array(item):  # an array of arrays is one of more dimensions, to PostgreSQL and to SQLAlchemy
+            item, dimensions = item.base_field, dimensions + 1
+        return postgresql.ARRAY(impl_of(item), dimensions=dimensions)
     for cls in type(field).__mro__:
         if _is_of_postgres(cls) and "db_type" in vars(cls):
             name: Any = vars(cls)["db_type"](field, None)  # they ask no connection

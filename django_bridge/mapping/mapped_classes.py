@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, registry
+from sqlalchemy.orm import Mapper, RelationshipProperty, registry
 
+from .instances import full_clean
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
 
@@ -36,6 +37,30 @@ class TypedModel:
 
         def __init__(self, **values: Any) -> None:
             """Takes columns and relations by name."""
+
+    def full_clean(
+        self,
+        exclude: Collection[str] | None = None,
+        validate_unique: bool = True,  # noqa: FBT001, FBT002  (Django's signature)
+        validate_constraints: bool = True,  # noqa: FBT001, FBT002  (as above)
+        *,
+        using: str | None = None,
+    ) -> None:
+        """Validates as ``Model.full_clean()`` does, on a Django instance of this object; takes back what it cleaned.
+
+        Unique fields and constraints are asked of the database through Django's ORM: in async code
+        ``await run_django(obj.full_clean)``. ``using`` is the alias; default: that of the object's session.
+
+        - **errors**: Django's ``ValidationError``; ``SynchronousOnlyOperation`` on the event loop, where something has
+          to be asked of the database.
+        """
+        full_clean(
+            self,
+            exclude,
+            validate_unique=validate_unique,
+            validate_constraints=validate_constraints,
+            using=using,
+        )
 
     def __repr__(self) -> str:
         key = self.__mapper__.primary_key
@@ -69,11 +94,17 @@ def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> ty
     return type(model.__name__, (base,), members)
 
 
-def map_class(mapping: registry, model: Model, cls: type[MappedModel], known: Known) -> None:
-    """Maps the class to its table, or to that joined to its parents'."""
+def map_class(
+    mapping: registry,
+    model: Model,
+    cls: type[MappedModel],
+    known: Known,
+    relations: dict[str, RelationshipProperty[Any]],
+) -> None:
+    """Maps the class to its table, or to that joined to its parents', with its relations."""
     table = known.table_of(model)
     assert table is not None, "a mapped class without a table"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"properties": relations}
     links = _links(model)
     if links:
         parent, link = links[0]

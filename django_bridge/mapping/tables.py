@@ -35,6 +35,8 @@ def make_table(model: Model, metadata: MetaData) -> Table:
     """
     opts = model._meta
     schema, name = schema_and_table(opts.db_table)
+    if name in metadata.tables or f"{schema}.{name}" in metadata.tables:
+        metadata = MetaData()  # another model's table, as an unmanaged model may have: each has its own columns of it
     columns = {field.attname: _column(field) for field in column_fields(model)}
     key = PrimaryKeyConstraint(*(columns[field.attname] for field in opts.pk_fields if field.attname in columns))
     uniques = [Unique(*group) for group in _unique_groups(model, columns)]

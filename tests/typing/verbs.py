@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import Row, select, text
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 
-from asyncdb import Database, RowStream, Session
+from asyncdb import Database, KeysetPage, Page, RowStream, Session
 from tests.tables import Book
 
 
@@ -47,10 +47,25 @@ async def of_the_database(database: Database) -> None:
     assert_type(await database.fetch_val(select(Book.title)), str)
     assert_type(await database.fetch_val(text("SELECT 1"), into=int), int)
 
+    assert_type(await database.fetch_page(PAIRS, size=10, into=BookOut), Page[BookOut])
+    assert_type(await database.fetch_page(PAIRS, page=2, size=10, into=dict), Page[dict[str, Any]])
+    assert_type(await database.fetch_page(PAIRS, size=10), Page[Row[int, str]])
+    assert_type(await database.fetch_page(text("SELECT 1"), size=10), Page[Row[Any]])
+    assert_type((await database.fetch_page(PAIRS, size=10, into=BookOut)).items, list[BookOut])
+    assert_type(await database.fetch_keyset(PAIRS, size=10, into=BookOut), KeysetPage[BookOut])
+    assert_type(await database.fetch_keyset(PAIRS, cursor="", size=10, into=dict), KeysetPage[dict[str, Any]])
+    assert_type(await database.fetch_keyset(PAIRS, size=10), KeysetPage[Row[int, str]])
+    assert_type(await database.fetch_keyset(text("SELECT 1"), size=10), KeysetPage[Row[Any]])
+    keyset = await database.fetch_keyset(PAIRS, size=10, into=BookOut)
+    assert_type(keyset.next, str | None)
+    assert_type(keyset.has_next, bool)
+    for item in keyset:
+        assert_type(item, BookOut)
+
     assert_type(database.stream(PAIRS, into=BookOut), RowStream[BookOut])
     assert_type(database.stream(PAIRS, into=dict), RowStream[dict[str, Any]])
-    async for item in database.stream(PAIRS, into=BookOut):
-        assert_type(item, BookOut)
+    async for streamed in database.stream(PAIRS, into=BookOut):
+        assert_type(streamed, BookOut)
     async for row in database.stream(PAIRS):
         assert_type(row, Row[int, str])
     async with database.stream(PAIRS, into=int) as numbers:
@@ -63,6 +78,8 @@ async def of_a_session(database: Database) -> None:
         _plain: AsyncSession = db
         assert_type(await db.fetch_all(PAIRS, into=BookOut), list[BookOut])
         assert_type(await db.fetch_one(PAIRS), Row[int, str])
+        assert_type(await db.fetch_page(PAIRS, size=10, into=BookOut), Page[BookOut])
+        assert_type(await db.fetch_keyset(PAIRS, size=10, into=BookOut), KeysetPage[BookOut])
         assert_type(await db.fetch_val(PAIRS, into=int), int)
         result: AsyncResult[Any] = await db.stream(PAIRS)
         await result.close()
