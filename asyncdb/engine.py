@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import URL
@@ -48,7 +48,10 @@ def create_engine(
         connection.login_began = begun
         return connection
 
-    pool = Pool(open_connection, config)
+    async def end_running(running: Sequence[Any]) -> int:
+        return await dialect.end_running(running)
+
+    pool = Pool(open_connection, config, end_running)
     engine = create_async_engine(
         URL.create(f"{config.family}+asyncdb", host=config.host, port=config.port, database=config.database or None),
         pool=pool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +42,13 @@ class PhysicalDialect(_Dialect):
     def open(self, config: DatabaseConfig) -> Any:
         """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
         raise NotImplementedError
+
+    async def end_running(self, running: Sequence[Any]) -> int:
+        """Ends statements on the server whose connections are closed here; returns how many it is sure of.
+
+        ``running`` is what ``what_runs()`` of the connections gave.
+        """
+        return 0
 
     def release(self) -> None:
         """Gives back what the dialect itself holds, once its pool is closed."""
@@ -96,6 +103,7 @@ class PhysicalDialect(_Dialect):
             if keeper is not None:
                 keeper.failed("its savepoint could not be rolled back")
             raise
+        link.forget_limit()
         if keeper is not None:
             keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)

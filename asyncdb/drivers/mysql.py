@@ -8,7 +8,8 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import math
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects.mysql.asyncmy import (
@@ -26,9 +27,10 @@ from .asyncmy_wire import SafeConnection
 from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
-from .mysql_errors import ends_connection
+from .mysql_errors import INTERRUPTED, UNSENT, ends_connection, is_complete
+from .mysql_kill import IDENTITY, Identity, kill
 from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
-from .sockets import SocketLook, shut_down
+from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
@@ -87,11 +89,15 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
 
+    identity: Identity | None = None
+
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
         # Kept here, for asyncmy forgets it when a cancelled read made it close, and a close may wait for ever.
         self._transport = self._connection._transport
-        self._socket_look = SocketLook(self._transport.get_extra_info("socket").fileno())
+        fileno = self._transport.get_extra_info("socket").fileno()
+        self._socket_look = SocketLook(fileno)
+        keep_alive(fileno, config.tcp_keepalive)
 
     @property
     def server_in_transaction(self) -> bool:
@@ -151,6 +157,18 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         if isinstance(error, self.dbapi.Error) and ends_connection(error):
             # Not only dropped: a goodbye would be an answer to whatever the server waits for now.
             self.doom = self.doom or "an error after which nobody knows what the server says next"
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        name, value = _limit(self._connection, seconds or 0)
+        own = self.config.session_settings.get(name, "DEFAULT")
+        await self.send(f"SET SESSION {name} = {own if seconds is None else value}")
+
+    def may_be_applied(self, error: BaseException) -> bool:
+        code = error.args[0] if isinstance(error, self.dbapi.Error) and error.args else None
+        return super().may_be_applied(error) or (code not in UNSENT and not is_complete(code)) or code in INTERRUPTED
+
+    def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
+        return None if self.identity is None else (self.config, self.identity)
 
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
@@ -214,15 +232,24 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
 
     def open(self, config: DatabaseConfig) -> Connection:
         login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
-        raw, (wait_timeout, isolation, rollback_on_timeout) = await_(login)
+        raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
+        connection.identity = Identity(*identity)
         return connection
 
-    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
+    async def end_running(self, running: Sequence[tuple[DatabaseConfig, Identity]]) -> int:
+        config = running[-1][0].model_copy(update={"session_settings": {}, "init_command": None, "database": ""})
+        raw, (_, _, _, *identity) = await self._login(config)
+        try:
+            return await kill(raw, Identity(*identity), [victim for _, victim in running])
+        finally:
+            raw.close()
+
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[Any, ...]]:
         arguments = connect_arguments(config)
         flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
         raw = SafeConnection(**arguments | {"client_flag": flags})
@@ -245,20 +272,27 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
     async def _make_session(self, raw: SafeConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
-        settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
+        settings: dict[str, Any] = {"autocommit": 1}
+        if config.statement_timeout is not None:
+            settings |= dict([_limit(raw, config.statement_timeout)])
+        if config.lock_timeout is not None:
+            seconds = math.ceil(config.lock_timeout)
+            settings |= {"innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds}
+        settings |= config.session_settings
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
         await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
         await raw.query(
-            f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, @@character_set_client",
+            f"SELECT @@character_set_client, @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, "
+            f"{IDENTITY}",
         )
-        *found, charset = raw._result.rows[0]
+        charset, *found = raw._result.rows[0]
         if charset not in _UTF8:
             raise ConfigurationError(
                 f"database {config.alias!r}: the session speaks {charset!r} after its session_settings and "
                 "init_command: only utf8mb4 is safe here, other character sets allow SQL injection",
             )
-        return found
+        return tuple(found)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         # Not SQLAlchemy's answer, which looks for "not connected" and "already closed" in the words of any error.
@@ -268,6 +302,13 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
         return ends_connection(e)
+
+
+def _limit(raw: Any, seconds: float) -> tuple[str, float]:
+    """The session's variable that limits a statement, and its value: of SELECTs alone on MySQL, of all on MariaDB."""
+    if "MariaDB" in raw.get_server_info():
+        return "max_statement_time", seconds
+    return "max_execution_time", max(1, round(seconds * 1000))
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:

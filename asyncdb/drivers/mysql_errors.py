@@ -42,6 +42,17 @@ ENDS_CONNECTION = {
 _OPTION_PREVENTS_STATEMENT = 1290
 """Of many options; only of ``read_only`` and ``super_read_only`` does it mean that another server is the primary."""
 
+UNSENT = frozenset({2006, 4031})
+"""Errors with which a statement was certainly not executed: asyncmy could not send it, the server had closed before."""
+
+INTERRUPTED = (frozenset(ENDS_CONNECTION) - UNSENT) | {1317}
+"""Replies to a COMMIT that was stopped amid its work, as one that waits for a replica's word when it is applied."""
+
+
+def is_complete(code: Any) -> bool:
+    """Whether an error's number is the server's own, so that its packet arrived whole."""
+    return isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
+
 
 def ends_connection(error: BaseException) -> bool:
     """Whether the connection that ``error`` came from is not to be used again.
@@ -53,7 +64,7 @@ def ends_connection(error: BaseException) -> bool:
     if isinstance(error, UnsendableParameter):
         return False
     code: Any = error.args[0] if error.args else None
-    if not isinstance(code, int) or not (1000 <= code < 2000 or code >= 3000):
+    if not is_complete(code):
         return True
     if code == _OPTION_PREVENTS_STATEMENT:
         words = str(error.args[-1]).lower()

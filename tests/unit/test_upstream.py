@@ -24,6 +24,7 @@ SQLALCHEMY = [
     "sqlalchemy.pool.impl:QueuePool._dec_overflow",
     "sqlalchemy.pool.impl:AsyncAdaptedQueuePool._queue_class",
     "sqlalchemy.pool.base:Pool._create_connection",
+    "sqlalchemy.pool.base:Pool._close_connection",
     "sqlalchemy.engine.base:NestedTransaction._savepoint",
     "sqlalchemy.ext.asyncio.result:_ensure_sync_result",
     "sqlalchemy.sql.selectable:Select._order_by_clauses",
@@ -75,10 +76,17 @@ DRIVERS = [
     "psycopg.pq:TransactionStatus.IDLE",
     "psycopg.pq:TransactionStatus.INERROR",
     "psycopg.pq:ConnStatus.OK",
+    "psycopg.pq:PGconn.cancel_conn",
+    "psycopg.pq:PGconn.get_cancel",
+    "psycopg.generators:cancel",
+    "psycopg.waiting:wait_async",
+    "psycopg.waiting:wait_conn_async",
+    "psycopg:capabilities.has_cancel_safe",
     "aiosqlite:Connection.interrupt",
     "aiosqlite:Connection.in_transaction",
     "aiosqlite:Connection.execute_fetchall",
     "aiosqlite.core:_STOP_RUNNING_SENTINEL",
+    "aiosqlite.core:_connection_worker_thread",
 ]
 
 
