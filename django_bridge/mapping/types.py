@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..errors import GeneratedColumn
-from .impls import impl_for, impl_of
+from .impls import impl_for, impl_of, is_range
 from .json_text import JsonText
 from .values import binder, reader
 
@@ -61,10 +61,11 @@ _NOT_OF_THE_FIELD = frozenset(
 class Subject:
     """The field of a type, in a thing that is itself alone: SQLAlchemy's cache compares it by identity."""
 
-    __slots__ = ("field",)
+    __slots__ = ("field", "items")
 
     def __init__(self, field: Any) -> None:
         self.field = field
+        self.items: FieldType | None = None
 
 
 class FieldType(TypeDecorator[Any]):
@@ -96,12 +97,23 @@ class FieldType(TypeDecorator[Any]):
         """The type of its values, as far as the nearest built-in type knows."""
         return self.general.python_type
 
+    @property
+    def items(self) -> FieldType:
+        """The type of one of the values that an array or a range is made of; the same at each call."""
+        if self.subject.items is None:
+            base = _output(self.field).base_field
+            self.subject.items = type_of(base() if isinstance(base, type) else base)
+        found: FieldType = self.subject.items
+        return found
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return impl_for(_output(self.field), dialect, self.general)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         if op in _NOT_OF_THE_FIELD:
             return self.general.coerce_compared_value(op, value)
+        if is_range(_output(self.field)) and not isinstance(value, str | list | tuple) and not _is_range_value(value):
+            return self.items  # what may lie in the range
         return self
 
     def bind_processor(self, dialect: Dialect) -> Any:
@@ -162,6 +174,11 @@ def type_of(field: Any) -> FieldType:
     of_values = _output(field)
     wants_text = of_values.get_internal_type() == "JSONField" and of_values.decoder is not None
     return (TextReadType if wants_text else FieldType)(field)
+
+
+def _is_range_value(value: Any) -> bool:
+    """psycopg's ranges and SQLAlchemy's, told without importing an extra."""
+    return value is None or hasattr(value, "lower_inc") or hasattr(value, "bounds")
 
 
 def _output(field: Any) -> Any:

@@ -140,9 +140,7 @@ def _empty(family: str) -> None:
 
 
 @pytest.fixture
-async def shop(
-    family: str, bridged: Callable[..., None], django_db_blocker: Any
-) -> AsyncIterator[Warehouse]:
+async def shop(family: str, bridged: Callable[..., None], django_db_blocker: Any) -> AsyncIterator[Warehouse]:
     """The tables of all models, empty, which the bridge and Django's own connections reach."""
     with prepared(family, bridged, django_db_blocker) as made:
         yield made

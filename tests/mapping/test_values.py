@@ -400,7 +400,12 @@ async def test_a_value_that_the_field_refuses_is_refused_by_name_and_without_the
     Everything = mapped(model)
     from django_bridge.errors import FieldValueError
 
-    for name, value in {"integer": "secret42x", "uuid": "secret42x", "date": "secret42x", "decimal": "secret42x"}.items():
+    for name, value in {
+        "integer": "secret42x",
+        "uuid": "secret42x",
+        "date": "secret42x",
+        "decimal": "secret42x",
+    }.items():
         async with session() as db:
             with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is asked below)
                 await db.scalars(select(Everything).where(getattr(Everything, name) == value))
