@@ -37,7 +37,7 @@ install = $(UV) export --quiet --frozen --no-emit-project --python $(PY) $(1) \
 	| $(UV) pip install --quiet --python $(PY) --require-hashes -r - \
 	&& mkdir -p $(STAMPS) && touch $@
 
-.PHONY: help setup demo test lint docs bench conformance verify verify-clean lock clean
+.PHONY: help setup demo test lint docs bench conformance projects verify verify-clean lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -71,6 +71,9 @@ bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## 
 conformance: $(STAMPS)/conformance $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## Django's own tests, as it is and on the loop: FAMILIES=, ARGS=
 	@$(PY) -m conformance --families $(filter-out mysql,$(families)) $(ARGS)
 
+projects: $(STAMPS)/uv  ## whether the models of real projects map completely, each in an environment of its own: ARGS=
+	@$(PY) -m projects $(ARGS)
+
 verify:  ## the long version of everything; a later run goes on where this one ended
 	@scripts/verify.sh
 
@@ -82,7 +85,7 @@ lock: $(STAMPS)/uv  ## resolve anew within the bounds of pyproject.toml: ARGS=--
 	$(PY) scripts/strip_lock.py uv.lock
 
 clean:  ## remove everything that was made here
-	rm -rf $(VENV) .tox .verify .conformance .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build docs/_build
+	rm -rf $(VENV) .tox .verify .conformance .projects .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build docs/_build
 
 $(STAMPS)/uv:
 	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON) here: make PYTHON=python3.13 ..." >&2; exit 1; }

@@ -79,9 +79,7 @@ async def _columns(model: Model) -> tuple[int, list[str]]:
     return len(expected) * len(names), differs
 
 
-async def _relation(
-    model: Model, accessor: str, query_name: str, load: Callable[..., Any]
-) -> tuple[int, list[str]]:
+async def _relation(model: Model, accessor: str, query_name: str, load: Callable[..., Any]) -> tuple[int, list[str]]:
     related = model._meta.get_field(query_name).related_model
     pairs = await sync_to_async(lambda: list(model._base_manager.values_list("pk", f"{query_name}__pk")))()
     expected = defaultdict(set)
@@ -100,10 +98,9 @@ async def _relation(
     number = sum(map(len, expected.values()))
     if ours == dict(expected):
         return number, []
-    return number, [
-        f"{model._meta.label}.{accessor} by {load.__name__}: {number} related rows by Django, "
-        f"{sum(map(len, ours.values()))} by SQLAlchemy, or others"
-    ]
+    here = sum(map(len, ours.values()))
+    label = f"{model._meta.label}.{accessor} by {load.__name__}"
+    return number, [f"{label}: {number} related rows by Django, {here} by SQLAlchemy, or others"]
 
 
 def _value(row: Any, model: Model) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CACHE = ROOT / ".projects"
+
 # Beside the project: what the bridge stands on, as its pyproject.toml has it, and who fills the tables.
+_PYTHONS = {"6.1": ("3.14", "3.13", "3.12"), "5.2": ("3.14", "3.13", "3.12", "3.11")}
 _OURS = ("-r", "pyproject.toml", "--extra", "sqlite", "model-bakery>=1.20")
 
 
@@ -25,8 +26,8 @@ class Project:
 
     name: str
     requirements: tuple[str, ...]
-    python: str
-    """The oldest that its Django runs on."""
+    django: tuple[str, ...]
+    """The releases that it supports and that we do, the newest first."""
 
     @property
     def settings(self) -> str:
@@ -37,30 +38,47 @@ class Project:
 def projects() -> dict[str, Project]:
     """All of them, in the order of the file."""
     given = tomllib.loads((Path(__file__).parent / "projects.toml").read_text())
-    return {name: Project(name, tuple(one["requirements"]), one["python"]) for name, one in given.items()}
+    return {name: Project(name, tuple(one["requirements"]), tuple(one["django"])) for name, one in given.items()}
 
 
 def interpreter_of(project: Project) -> Path:
-    """The Python of the project's environment, which is made at the first call and when the requirements change.
+    """The Python of the project's environment, which is made at the first call and when what it is made of changes.
 
     - **errors**: ``NoEnvironment`` with what uv said.
     """
+    release, python = _release_and_python(project)
+    wanted = (*project.requirements, f"django=={release}.*", *_OURS)
     place = _CACHE / project.name
     interpreter, stamp = place / "bin" / "python", place / "made-of"
-    made_of = "\n".join((*project.requirements, *_OURS, (ROOT / "pyproject.toml").read_text()))
+    made_of = "\n".join((python, *wanted, (ROOT / "pyproject.toml").read_text()))
     if stamp.is_file() and stamp.read_text() == made_of:
         return interpreter
-    print(f"{project.name}: installing {' '.join(project.requirements)}", flush=True)
-    _uv("venv", "--quiet", "--clear", "--no-python-downloads", "--python", f">={project.python}", str(place))
-    _uv("pip", "install", "--quiet", "--python", str(interpreter), *project.requirements, *_OURS)
+    print(f"{project.name}: installing {' '.join(wanted[: -len(_OURS)])}", flush=True)
+    for arguments in (
+        ("venv", "--quiet", "--clear", "--python", python, str(place)),
+        ("pip", "install", "--quiet", "--python", str(interpreter), *wanted),
+    ):
+        done = _uv(*arguments)
+        if done.returncode:
+            said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+            raise NoEnvironment(f"uv {arguments[0]} failed: is there a network? It said: {said}")
     stamp.write_text(made_of)
     return interpreter
 
 
-def _uv(*arguments: str) -> None:
+def _release_and_python(project: Project) -> tuple[str, str]:
+    for release in project.django:
+        for minor in _PYTHONS[release]:
+            if minor == f"{sys.version_info.major}.{sys.version_info.minor}":
+                return release, sys.executable
+            done = _uv("python", "find", "--quiet", "--system", minor)
+            if not done.returncode:
+                return release, done.stdout.strip()
+        print(f"{project.name}: there is no Python {' or '.join(_PYTHONS[release])} here, which Django {release} needs")
+    raise NoEnvironment(f"no Python here runs Django {' or '.join(project.django)}")
+
+
+def _uv(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("uv")
-    command = [str(program) if program.exists() else (shutil.which("uv") or "uv"), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    if done.returncode:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise NoEnvironment(f"uv {arguments[0]} failed: is there a network, and a Python that fits? It said: {said}")
+    command = [str(program) if program.exists() else "uv", *arguments, "--no-python-downloads"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)

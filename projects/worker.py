@@ -1,4 +1,4 @@
-"""``python -m projects.worker``: checks the project of ``DJANGO_SETTINGS_MODULE``, in its environment, and prints JSON."""
+"""``python -m projects.worker FILE``: checks the project of ``DJANGO_SETTINGS_MODULE`` and writes what it found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import django
@@ -59,6 +60,4 @@ def check() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    report = check()
-    print("\n" + json.dumps(report, default=str))
-    sys.exit(bool(report["missing"] or report["differences"]))
+    Path(sys.argv[1]).write_text(json.dumps(check(), indent=1))

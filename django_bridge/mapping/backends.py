@@ -1,7 +1,6 @@
-"""Django's side of a dialect: the wrapper that fields ask how values look on the wire. It never connects.
+"""Django's side of a dialect: the wrapper that fields ask how values look on the wire.
 
-Read in Django 5.2 and 6.1 (``db/backends/mysql/base.py``: ``mysql_server_data``; ``db/backends/postgresql/base.py``:
-``pg_version``) and SQLAlchemy 2.1.9 (``engine/default.py``: ``server_version_info``).
+Read in SQLAlchemy 2.1.9 (``engine/default.py``: ``server_version_info``).
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 from sqlalchemy.engine import Dialect
 
-from ..conf import settings_of
 from ..errors import MappingError
 from ..wrappers.families import project_class
+from .unconnected import unconnected_wrapper
 
 __all__ = ["backend_of", "vendor_of"]
 
@@ -38,38 +37,16 @@ def backend_of(dialect: Dialect) -> Any:
     alias = getattr(dialect, "alias", None)
     if alias not in settings.DATABASES:
         alias = _alias_like(dialect)
-    wrapper: Any = project_class(alias)(settings_of(alias), alias)
-    wrapper.ensure_connection = _refuse
     if dialect.server_version_info is None:
-        return _told(wrapper, _NEWEST[wrapper.vendor])  # nobody has connected: SQL is only printed
-    _backends[dialect] = _told(wrapper, _version(dialect))
-    return wrapper
-
-
-_NEWEST = {"mysql": "8.4.0", "postgresql": "17.0.0", "sqlite": ""}
+        return unconnected_wrapper(alias, _refuse)  # nobody has connected: SQL is only printed
+    made = _backends[dialect] = unconnected_wrapper(alias, _refuse, _version(dialect))
+    return made
 
 
 def _version(dialect: Dialect) -> str:
     numbers = [part for part in dialect.server_version_info or () if isinstance(part, int)]
     version = ".".join(map(str, (*numbers, 0, 0)[:3]))
     return f"{version}-MariaDB" if getattr(dialect, "is_mariadb", False) else version
-
-
-def _told(wrapper: Any, version: str) -> Any:
-    """Lets a wrapper know what it would ask the server; of all but the version no field asks."""
-    if wrapper.vendor == "mysql":
-        vars(wrapper)["mysql_server_data"] = {
-            "version": version,
-            "sql_mode": "",
-            "default_storage_engine": "InnoDB",
-            "sql_auto_is_null": False,
-            "lower_case_table_names": False,
-            "has_zoneinfo_database": True,
-        }
-    elif wrapper.vendor == "postgresql":
-        major, minor, _ = map(int, version.split("."))
-        vars(wrapper)["pg_version"] = major * 10000 + minor
-    return wrapper
 
 
 def _alias_like(dialect: Dialect) -> str:

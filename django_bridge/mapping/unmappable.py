@@ -20,6 +20,7 @@ from django.db.models.expressions import Col
 from asyncdb.errors import ConfigurationError
 
 from .. import conf
+from .unconnected import NEWEST, unconnected_wrapper
 
 __all__ = ["unconnected", "why_unmappable"]
 
@@ -34,22 +35,6 @@ _PLAIN_PLACEHOLDERS = frozenset(
     }
 )
 """Those of Django's own fields whose answer is known, and needs nothing of a statement."""
-
-_ASSUMED: dict[str, dict[str, Any]] = {
-    "mysql": {
-        "mysql_server_data": {
-            "version": "8.4.0",
-            "sql_mode": "",
-            "default_storage_engine": "InnoDB",
-            "sql_auto_is_null": False,
-            "lower_case_table_names": False,
-            "has_zoneinfo_database": True,
-        }
-    },
-    "postgresql": {"pg_version": 170000},
-    "sqlite": {},
-}
-"""What a wrapper would ask its server for; whether a field has a type at all does not depend on it."""
 
 
 class _ServerAsked(Exception):
@@ -70,13 +55,10 @@ def why_unmappable(field: Field[Any, Any], *, wrappers: Sequence[BaseDatabaseWra
 def unconnected() -> list[BaseDatabaseWrapper]:
     """Makes a wrapper for each bridged alias; none of them ever connects."""
     try:
-        found = [conf.wrapper_for(alias) for alias in conf.aliases()]
+        made = [unconnected_wrapper(alias, _refuse) for alias in conf.aliases()]
     except ConfigurationError:
         return []  # E001 or E002 says so
-    found = [wrapper for wrapper in found if wrapper.vendor in _ASSUMED]
-    for wrapper in found:
-        vars(wrapper).update(_ASSUMED[wrapper.vendor], connect=_refuse, ensure_connection=_refuse)
-    return found
+    return [wrapper for wrapper in made if wrapper.vendor in NEWEST]
 
 
 def _refuse() -> NoReturn:
@@ -107,7 +89,7 @@ def _sql_methods(column: type[Any]) -> Iterator[str]:
     """What compiles an expression: ``as_sql``, and ``as_mysql`` and the like where there is one."""
     yield "select_format"
     yield "as_sql"
-    yield from (f"as_{vendor}" for vendor in _ASSUMED if hasattr(column, f"as_{vendor}"))
+    yield from (f"as_{vendor}" for vendor in NEWEST if hasattr(column, f"as_{vendor}"))
 
 
 def _about_writing(field: Field[Any, Any]) -> str | None:
