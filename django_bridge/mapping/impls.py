@@ -18,6 +18,20 @@ from .backends import backend_of, vendor_of
 __all__ = ["DatabaseType", "impl_for", "impl_of", "is_array", "is_range"]
 
 
+class Span(sqltypes.BigInteger):
+    """A duration in microseconds: longer, shorter or twice, it is one still (``sql/type_api.py``: ``_adapt_expression``)."""
+
+    class Comparator(sqltypes.BigInteger.Comparator[Any]):
+        """``column * 2``."""
+
+        def _adapt_expression(self, op: Any, other_comparator: Any) -> Any:
+            if op in {operators.add, operators.sub, operators.mul, operators.truediv, operators.floordiv}:
+                return op, self.type
+            return super()._adapt_expression(op, other_comparator)
+
+    comparator_factory = Comparator
+
+
 class Array(postgresql.ARRAY[Any]):
     """An array whose items, one by one, are of the field's own base field (``sql/sqltypes.py``: ``_setup_getitem``)."""
 
@@ -87,7 +101,7 @@ _BY_INTERNAL_TYPE: dict[str, _Maker] = {
     "DateField": lambda _: sqltypes.Date(),
     "DateTimeField": _moment,
     "TimeField": _time,
-    "DurationField": lambda _: sqltypes.BigInteger().with_variant(postgresql.INTERVAL(), "postgresql"),
+    "DurationField": lambda _: Span().with_variant(postgresql.INTERVAL(), "postgresql"),
     "DecimalField": _numeric,
     "FloatField": lambda _: sqltypes.Float(53),
     "UUIDField": lambda _: sqltypes.Uuid(),

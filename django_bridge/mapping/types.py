@@ -5,9 +5,10 @@ Read in SQLAlchemy 2.1.9 (``sql/type_api.py``: ``TypeDecorator``; ``sql/operator
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, NoReturn
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, literal
 from sqlalchemy import types as sqltypes
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
@@ -15,7 +16,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..errors import GeneratedColumn
 from .impls import impl_for, impl_of, is_range
-from .json_text import JsonText
+from .literals import literal_of
+from .rendered import JsonText, Number
 from .values import binder, reader
 
 __all__ = ["FieldType", "type_of"]
@@ -111,6 +113,8 @@ class FieldType(TypeDecorator[Any]):
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         if op in _NOT_OF_THE_FIELD:
+            if _output(self.field).get_internal_type() == "DurationField":
+                return self if isinstance(value, timedelta) else literal(value).type  # a span, or how many of them
             return self.general.coerce_compared_value(op, value)
         if is_range(_output(self.field)) and not isinstance(value, str | list | tuple) and not _is_range_value(value):
             return self.items  # what may lie in the range
@@ -121,19 +125,8 @@ class FieldType(TypeDecorator[Any]):
 
     def literal_processor(self, dialect: Dialect) -> Any:
         bind = binder(self.field, dialect)
-        text: Any = sqltypes.String().literal_processor(dialect)
-
-        def process(value: Any) -> str:
-            sent = bind(value)
-            if sent is None:
-                return "NULL"
-            if isinstance(sent, bool) and dialect.supports_native_boolean:
-                return "true" if sent else "false"
-            if isinstance(sent, int | float):
-                return repr(sent + 0)
-            return text(str(sent)) if not isinstance(sent, bytes | memoryview) else f"X'{bytes(sent).hex()}'"
-
-        return process
+        write = literal_of(dialect)
+        return lambda value: write(bind(value))
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         return reader(self.field, dialect)
@@ -167,17 +160,28 @@ class GeneratedType(FieldType):
         return refuse
 
 
+class NumberType(FieldType):
+    """The type of a decimal field."""
+
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[Any]:
+        return Number(bindvalue, self)
+
+
 def type_of(field: Any) -> FieldType:
     """The type of a column of ``field``."""
     if field.generated:
         return GeneratedType(field)
     of_values = _output(field)
-    wants_text = of_values.get_internal_type() == "JSONField" and of_values.decoder is not None
-    return (TextReadType if wants_text else FieldType)(field)
+    kind = of_values.get_internal_type()
+    if kind == "JSONField" and of_values.decoder is not None:
+        return TextReadType(field)
+    return (NumberType if kind == "DecimalField" else FieldType)(field)
 
 
 def _is_range_value(value: Any) -> bool:
-    """psycopg's ranges and SQLAlchemy's, told without importing an extra."""
+    """Psycopg's ranges and SQLAlchemy's, told without importing an extra."""
     return value is None or hasattr(value, "lower_inc") or hasattr(value, "bounds")
 
 
