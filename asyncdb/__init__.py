@@ -5,6 +5,7 @@ from .config import DatabaseConfig, Family, IsolationLevel, TLSMode
 from .database import Database
 from .errors import (
     AsyncDBError,
+    CommitInDoubt,
     ConfigurationError,
     ConnectFailed,
     DatabaseClosed,
@@ -27,13 +28,15 @@ from .errors import (
     UncommittedWrites,
 )
 from .health import Health
+from .limits import statement_limit
 from .paging import KeysetPage, Page
-from .pool import PoolCounts, PoolStats
 from .session import Session
+from .statistics import PoolCounts, PoolStats
 from .streaming import RowStream
 
 __all__ = [
     "AsyncDBError",
+    "CommitInDoubt",
     "ConfigurationError",
     "ConnectFailed",
     "Database",
@@ -68,4 +71,5 @@ __all__ = [
     "UncommittedWrites",
     "errors",
     "registry",
+    "statement_limit",
 ]

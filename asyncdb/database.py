@@ -20,8 +20,8 @@ from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Params
 from .health import Health
 from .paging import Paging
-from .pool import PoolStats
 from .session import Session, SessionBlock
+from .statistics import PoolStats
 from .transaction import Atomic, current_session, innermost
 
 log = logging.getLogger("asyncdb.database")

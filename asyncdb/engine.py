@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import URL
@@ -42,10 +43,15 @@ def create_engine(
     check(config)
 
     def open_connection() -> PhysicalConnection:
+        begun = time.monotonic()
         connection: PhysicalConnection = dialect.open(source() if source is not None else config)
+        connection.login_began = begun
         return connection
 
-    pool = Pool(open_connection, config)
+    async def end_running(running: Sequence[Any]) -> int:
+        return await dialect.end_running(running)
+
+    pool = Pool(open_connection, config, end_running)
     engine = create_async_engine(
         URL.create(f"{config.family}+asyncdb", host=config.host, port=config.port, database=config.database or None),
         pool=pool,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import DatabaseConfig
-from ..errors import TransactionMisuse
+from ..errors import ConnectFailed, TransactionMisuse
 from ..listening import listeners, tell, unheard
 from .physical import Begun, physical
 from .statements import Kind, kind_of
@@ -41,22 +43,30 @@ class PhysicalDialect(_Dialect):
         """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
         raise NotImplementedError
 
+    async def end_running(self, running: Sequence[Any]) -> int:
+        """Ends statements on the server whose connections are closed here; returns how many it is sure of.
+
+        ``running`` is what ``what_runs()`` of the connections gave.
+        """
+        return 0
+
     def release(self) -> None:
         """Gives back what the dialect itself holds, once its pool is closed."""
 
     def initialize(self, connection: Any) -> None:
-        with unheard():
+        with unheard(), _within_login(physical(connection.connection)):
             super().initialize(connection)
 
     def on_connect(self) -> Callable[[Any], None]:
         drivers_own = super().on_connect()
 
         def made(dbapi_connection: Any) -> None:
-            if drivers_own is not None:
-                drivers_own(dbapi_connection)
-            if self.on_new_connection is not None:
-                with unheard():
-                    self.on_new_connection(dbapi_connection)
+            with _within_login(physical(dbapi_connection)):
+                if drivers_own is not None:
+                    drivers_own(dbapi_connection)
+                if self.on_new_connection is not None:
+                    with unheard():
+                        self.on_new_connection(dbapi_connection)
 
         return made
 
@@ -93,6 +103,7 @@ class PhysicalDialect(_Dialect):
             if keeper is not None:
                 keeper.failed("its savepoint could not be rolled back")
             raise
+        link.forget_limit()
         if keeper is not None:
             keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)
@@ -153,6 +164,42 @@ class PhysicalDialect(_Dialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")
+
+
+@contextmanager
+def _within_login(link: Any) -> Iterator[None]:
+    """Bounds what is asked of a new connection by what its login has left of ``connect_timeout``.
+
+    Whatever fails here, the connection is closed: SQLAlchemy 2.1.9 forgets one that failed in its first moments.
+    """
+    left = _login_left(link)
+    if left is None:
+        yield
+        return
+    limit = f"{link.config.connect_timeout:g} s (connect_timeout)"
+    clock = link._loop.call_later(left, link._give_up, limit)
+    try:
+        yield
+    except BaseException as err:
+        overdue = link.doom is not None and link.doom.endswith("(connect_timeout)")
+        link.doom = link.doom or "it failed as it was made"
+        link.discard()
+        if overdue and isinstance(err, Exception):
+            raise ConnectFailed(
+                f"no login to {link.config} within {link.config.connect_timeout:g} s (connect_timeout): it hung at the "
+                "first questions, SQLAlchemy's own or those of a receiver of the new connection",
+                err,
+            ) from err
+        raise
+    finally:
+        clock.cancel()
+
+
+def _login_left(link: Any) -> float | None:
+    """Seconds that are left; None where no login was timed."""
+    if link.login_began is None:
+        return None
+    return max(0.0, float(link.login_began + link.config.connect_timeout - time.monotonic()))
 
 
 def _without_values(statement: str, context: Any) -> str:

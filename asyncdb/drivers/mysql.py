@@ -8,7 +8,9 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import math
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy.dialects.mysql.asyncmy import (
     AsyncAdapt_asyncmy_connection,
@@ -21,23 +23,30 @@ from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError, TransactionMisuse
 from ..greenlets import await_, in_greenlet
+from .asyncmy_wire import SafeConnection
 from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
-from .physical import Liveness, PhysicalConnection, TransactionOptions
-from .sockets import SocketLook, shut_down
+from .mysql_errors import INTERRUPTED, UNSENT, ends_connection, is_complete
+from .mysql_kill import IDENTITY, Identity, kill
+from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
+from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
-DRIVER_OPTIONS = frozenset({"charset", "client_flag", "program_name", "server_public_key"})
+T = TypeVar("T")
+
+DRIVER_OPTIONS = frozenset(
+    {"charset", "client_flag", "get_server_public_key", "program_name", "server_public_key"},
+)
 """What ``driver_options`` may hold; everything else of asyncmy's ``connect`` has an option of its own or is unsafe."""
 
+_OURS = frozenset({"charset", "get_server_public_key"})
 _CHARSETS = ("utf8mb4", "utf8")
-_IN_TRANSACTION, _NO_BACKSLASH_ESCAPES = 0x0001, 0x0200
+_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
+_IN_TRANSACTION = 0x0001
 _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
-_SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
-"""Complete error packets after which the connection is of no use: shutdown, kill, idle time-out, network."""
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
@@ -60,7 +69,18 @@ class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
 
 
 class _StreamCursor(BoundedStreamCursor, AsyncAdapt_asyncmy_ss_cursor):
-    pass
+    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
+        try:
+            return await super()._execute_async(operation, parameters)
+        finally:
+            self._adapt_connection.let_stream_wait()
+
+    def _bounded(self, work: Awaitable[T]) -> T:
+        self._adapt_connection.resume_reading()
+        try:
+            return super()._bounded(work)
+        finally:
+            self._adapt_connection.let_stream_wait()
 
 
 class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
@@ -69,11 +89,15 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
 
+    identity: Identity | None = None
+
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
         # Kept here, for asyncmy forgets it when a cancelled read made it close, and a close may wait for ever.
         self._transport = self._connection._transport
-        self._socket_look = SocketLook(self._transport.get_extra_info("socket").fileno())
+        fileno = self._transport.get_extra_info("socket").fileno()
+        self._socket_look = SocketLook(fileno)
+        keep_alive(fileno, config.tcp_keepalive)
 
     @property
     def server_in_transaction(self) -> bool:
@@ -107,6 +131,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         raw = self._connection
         if self.doom is not None or not raw._connected or raw._stream_broken or self.stream_unfinished:
             return Liveness.DEAD
+        if raw.spoke_unasked:
+            return Liveness.DEAD
         # MySQL says nothing unasked but its farewell: whatever is there to read is an end.
         return Liveness.WHOLE if self._socket_look() is Liveness.WHOLE else Liveness.DEAD
 
@@ -126,13 +152,38 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
 
+    def note_error(self, error: BaseException) -> None:
+        super().note_error(error)
+        if isinstance(error, self.dbapi.Error) and ends_connection(error):
+            # Not only dropped: a goodbye would be an answer to whatever the server waits for now.
+            self.doom = self.doom or "an error after which nobody knows what the server says next"
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        name, value = _limit(self._connection, seconds or 0)
+        own = self.config.session_settings.get(name, "DEFAULT")
+        await self.send(f"SET SESSION {name} = {own if seconds is None else value}")
+
+    def may_be_applied(self, error: BaseException) -> bool:
+        code = error.args[0] if isinstance(error, self.dbapi.Error) and error.args else None
+        return super().may_be_applied(error) or (code not in UNSENT and not is_complete(code)) or code in INTERRUPTED
+
+    def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
+        return None if self.identity is None else (self.config, self.identity)
+
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Takes what the server sends."""
-        self._transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def let_stream_wait(self) -> None:
+        """Called when nobody asks for rows any more, or yet."""
+        if self.stream_unfinished:
+            self.pause_reading()
 
     def abort(self) -> None:
         self.unwatch()
@@ -151,7 +202,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
             self._transport.write(_COM_QUIT)
             self._transport.close()
             raw._loop.call_later(self.config.close_timeout, self._transport.abort)
-        raw.close()
+        raw._transport, raw._connected = None, False  # its close() would not wait for the goodbye
 
     def close(self) -> None:
         protocol = self._connection._proto
@@ -181,53 +232,83 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
 
     def open(self, config: DatabaseConfig) -> Connection:
         login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
-        raw, (wait_timeout, isolation, rollback_on_timeout) = await_(login)
+        raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
+        connection.identity = Identity(*identity)
         return connection
 
-    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
-        from asyncmy.connection import Connection as Raw  # an extra
+    async def end_running(self, running: Sequence[tuple[DatabaseConfig, Identity]]) -> int:
+        config = running[-1][0].model_copy(update={"session_settings": {}, "init_command": None, "database": ""})
+        raw, (_, _, _, *identity) = await self._login(config)
+        try:
+            return await kill(raw, Identity(*identity), [victim for _, victim in running])
+        finally:
+            raw.close()
 
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[Any, ...]]:
         arguments = connect_arguments(config)
         flags = arguments.get("client_flag", 0) | self._found_rows_client_flag()
-        raw = Raw(**arguments | {"client_flag": flags})
+        raw = SafeConnection(**arguments | {"client_flag": flags})
+        if "get_server_public_key" in config.driver_options:
+            raw.takes_key_of_server = bool(config.driver_options["get_server_public_key"])
+        raw.max_reply_bytes = config.max_reply_bytes
+        if several := ";" in (config.init_command or ""):
+            raw.take_many_statements()  # as mysqlclient does, for what the project itself has written
         try:
             await raw.connect()
+            if config.init_command:
+                await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
+            if several:
+                await raw.refuse_many_statements()
             return raw, await self._make_session(raw, config)
         except BaseException:
             raw.close()
             raise
 
-    async def _make_session(self, raw: Any, config: DatabaseConfig) -> Any:
+    async def _make_session(self, raw: SafeConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
-        settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
+        settings: dict[str, Any] = {"autocommit": 1}
+        if config.statement_timeout is not None:
+            settings |= dict([_limit(raw, config.statement_timeout)])
+        if config.lock_timeout is not None:
+            seconds = math.ceil(config.lock_timeout)
+            settings |= {"innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds}
+        settings |= config.session_settings
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
-        if config.init_command:
-            await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
         await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
-        if raw.server_status & _NO_BACKSLASH_ESCAPES:
-            # asyncmy 0.2.18 writes bytes so that they can end their literal in this mode: an SQL injection.
+        await raw.query(
+            f"SELECT @@character_set_client, @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, "
+            f"{IDENTITY}",
+        )
+        charset, *found = raw._result.rows[0]
+        if charset not in _UTF8:
             raise ConfigurationError(
-                f"database {config.alias!r}: sql_mode has NO_BACKSLASH_ESCAPES, in which asyncmy cannot quote bytes "
-                "safely: take it out of the server's sql_mode or set another in session_settings",
+                f"database {config.alias!r}: the session speaks {charset!r} after its session_settings and "
+                "init_command: only utf8mb4 is safe here, other character sets allow SQL injection",
             )
-        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
-        return raw._result.rows[0]
+        return tuple(found)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        if super().is_disconnect(e, connection, cursor):
+        # Not SQLAlchemy's answer, which looks for "not connected" and "already closed" in the words of any error.
+        link = physical(connection) if connection is not None else None
+        if getattr(link, "doom", None) is not None:
             return True
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
-        code = e.args[0] if e.args else None
-        complete = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
-        return not complete or code in _SERVER_GOES_AWAY
+        return ends_connection(e)
+
+
+def _limit(raw: Any, seconds: float) -> tuple[str, float]:
+    """The session's variable that limits a statement, and its value: of SELECTs alone on MySQL, of all on MariaDB."""
+    if "MariaDB" in raw.get_server_info():
+        return "max_statement_time", seconds
+    return "max_execution_time", max(1, round(seconds * 1000))
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
@@ -242,7 +323,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
             f"database {config.alias!r}: charset {charset!r} is refused: use utf8mb4, which is safe to escape",
         )
     return {
-        **{name: value for name, value in config.driver_options.items() if name != "charset"},
+        **{name: value for name, value in config.driver_options.items() if name not in _OURS},
         "charset": "utf8mb4",
         "host": config.host or "localhost",
         "port": config.port or 3306,

@@ -1,7 +1,7 @@
 """SQLite through aiosqlite: one thread a connection, which is the driver's own way.
 
 Read in aiosqlite 0.22.1 (``core.py``: ``stop``,
-``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``) and SQLAlchemy 2.1.9
+``_running``, ``_tx``, ``_STOP_RUNNING_SENTINEL``, ``_thread``, ``_connection_worker_thread``) and SQLAlchemy 2.1.9
 (``dialects/sqlite/aiosqlite.py``).
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import sqlite3
+import threading
 import uuid
+import weakref
 from typing import Any
 
 import aiosqlite
@@ -34,6 +37,8 @@ from .dialect import PhysicalDialect
 from .physical import Begun, Liveness, PhysicalConnection, TransactionOptions
 from .statements import Kind, NotingCompiler
 
+log = logging.getLogger("asyncdb.pool")
+
 DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})
 """What ``driver_options`` may hold."""
 
@@ -55,6 +60,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
     _ss_cursor_cls = _StreamCursor
     _connection: Any  # aiosqlite.Connection
     isolation_level_of_server = "SERIALIZABLE"
+    limits_on_server = False  # SQLite has none; the statement is interrupted
 
     @property
     def server_in_transaction(self) -> bool:
@@ -112,8 +118,13 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def close(self) -> None:
         self.unwatch()
-        if self._connection._running:
-            await_(self._ended(self._connection.stop()))
+        raw = self._connection
+        if raw._running:
+            raw._running = False
+            closed = self._loop.create_future()
+            raw._tx.put_nowait((closed, functools.partial(_close_in_thread, raw)))
+            raw._tx.put_nowait((None, _end_thread))
+            await_(self._ended(closed))
 
     def _interrupt(self) -> None:
         if self._connection._connection is not None:
@@ -126,10 +137,52 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
                 await asyncio.shield(thread)
 
 
+class _KnowsItsCursors(sqlite3.Connection):
+    """Mixin of what ``sqlite3.connect`` makes.
+
+    SQLite keeps a closed connection, with its transaction and its locks, as long as one of its cursors lives, and that
+    may be as long as the traceback of a cancellation (SQLite manual, ``sqlite3_close_v2``: "zombie"; CPython from 3.11
+    on leaves the cursors alone). Nor does it roll back while a cursor that was interrupted is open.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        made = super().cursor(*args, **kwargs)
+        self._cursors.add(made)
+        return made
+
+    def close(self) -> None:
+        for cursor in list(self._cursors):
+            with contextlib.suppress(sqlite3.Error):
+                cursor.close()
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
+def _work(orders: Any) -> None:
+    """Aiosqlite's thread, which outlives the loop that asked: 0.22.1 dies where it cannot tell it of an outcome."""
+    while True:
+        try:
+            core._connection_worker_thread(orders)
+            return
+        except RuntimeError as err:  # from ``call_soon_threadsafe``: the loop is closed, and nobody waits for this one
+            log.debug("nobody waits for a statement of SQLite any more (%s)", err)
+
+
+def _end_thread() -> object:
+    """Ends the thread where ``_close_in_thread`` could not tell its loop that it did."""
+    return core._STOP_RUNNING_SENTINEL
+
+
 def _close_in_thread(raw: Any) -> object:
-    if raw._connection is not None:
-        raw._connection.close()
-        raw._connection = None
+    connection, raw._connection = raw._connection, None
+    with contextlib.suppress(sqlite3.Error):  # the thread must end, whatever this says
+        if connection is not None:
+            connection.close()
     return core._STOP_RUNNING_SENTINEL
 
 
@@ -201,7 +254,8 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
 
     async def _login(self, config: DatabaseConfig) -> Any:
         raw = aiosqlite.connect(**connect_arguments(config))
-        raw._thread.daemon = True  # a connection that somebody forgot must not keep the process alive
+        # A daemon: a connection that somebody forgot must not keep the process alive.
+        raw._thread = threading.Thread(target=_work, args=(raw._tx,), name="asyncdb-sqlite", daemon=True)
         raw._thread.start()
         try:
             await _open(raw)
@@ -233,6 +287,11 @@ def _pragma(value: object) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
+@functools.cache
+def _knowing(factory: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    return type(factory.__name__, (_KnowsItsCursors, factory), {})
+
+
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``sqlite3.connect``.
 
@@ -247,6 +306,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     options = {name: value for name, value in config.driver_options.items() if name != "transaction_mode"}
     return {
         **options,
+        "factory": _knowing(options.get("factory", sqlite3.Connection)),
         "database": config.database,
         "timeout": config.busy_timeout,
         "isolation_level": None,  # BEGIN is ours to send

@@ -115,11 +115,30 @@ class _Time(TIME):
 
 
 def _mysql() -> type[Any]:
+    from asyncdb.drivers.mysql_literals import UnsendableParameter, require_exact  # needs asyncmy, an extra
+
     base: Any = importlib.import_module("asyncdb.drivers.mysql").Dialect
 
     class MySQL(OnDjango, base):  # type: ignore[misc]  # the base is an extra's
         supports_statement_cache = True
         colspecs = base.colspecs | {sqltypes.Time: _Time, TIME: _Time}
+
+        def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+            self._require_exact(parameters)
+            super().do_execute(cursor, statement, parameters, context)
+
+        def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+            for row in parameters:
+                self._require_exact(row)
+            super().do_executemany(cursor, statement, parameters, context)
+
+        def _require_exact(self, parameters: Any) -> None:
+            """Refuses what the async driver refuses: mysqlclient forgets the zone of a datetime."""
+            try:
+                require_exact(parameters or ())
+            except UnsendableParameter as err:
+                dbapi: Any = self.dbapi
+                raise dbapi.ProgrammingError(str(err)) from None
 
     return MySQL
 

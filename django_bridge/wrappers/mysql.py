@@ -7,24 +7,22 @@ asyncmy 0.2.18 (``connection.pyx``: ``query``, ``next_result``, ``_result``; ``M
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Self, cast
 
 from asyncmy import errors
 from asyncmy.constants import FIELD_TYPE
-from asyncmy.converters import escape_string
 from django.db.backends.utils import CursorWrapper
 from django.utils.functional import cached_property
 
+from asyncdb.drivers.mysql_literals import NO_BACKSLASH_ESCAPES, quoted
+from asyncdb.drivers.mysql_literals import literal as drivers_literal
 from asyncdb.greenlets import await_
 
 from ..seats import Seat
 from .base import OnSeat
 
-_NO_BACKSLASH_ESCAPES = 0x0200
 _CHECKED = frozenset({1048, 1690, 3819, 4025})
 """What Django counts as ``IntegrityError`` (Django 6.1, ``mysql/base.py``, ``codes_for_integrityerror``)."""
 _TIMES = (FIELD_TYPE.TIME,)
@@ -126,7 +124,7 @@ class _Connection:
         """
         plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).driver_connection)
         if isinstance(value, bytes | bytearray):
-            return _quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
+            return quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
         text = literal(value, plain=plain)
         return text.encode() if isinstance(value, bool) else text
 
@@ -256,7 +254,7 @@ class Cursor:
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
         raw = link.driver_connection
-        self._await(link, raw.query(sql.encode()))
+        self._await(link, raw.query(sql))
         self._read(raw._result)
 
     def _drain(self, link: Any, raw: Any) -> None:
@@ -315,7 +313,7 @@ class StreamCursor(Cursor):
         self._executed = sql
         raw = link.driver_connection
         self._link = link
-        self._await(link, raw.query(sql.encode(), unbuffered=True))
+        self._await(link, raw.query(sql, unbuffered=True))
         result = raw._result
         self.description, self.rowcount = result.description, -1
         link.pause_reading()
@@ -370,53 +368,16 @@ def _bound(query: str, args: Any, raw: Any) -> str:
 
 def _is_plain(raw: Any) -> bool:
     """Whether the session knows no backslash escapes."""
-    return bool(raw.server_status & _NO_BACKSLASH_ESCAPES)
+    return bool(raw.server_status & NO_BACKSLASH_ESCAPES)
 
 
 def literal(value: Any, *, plain: bool = False) -> str:
-    """One parameter as an SQL literal; ``plain``: the session knows no backslash escapes.
-
-    Bytes are hexadecimal, whatever the session's modes: no byte can end the literal (MySQL manual, "Hexadecimal
-    Literals").
-    """
-    kind = type(value)
-    if kind is str:
-        return _quoted(value, plain=plain)
-    if value is None:
-        return "NULL"
-    if kind is int:
-        return int.__repr__(value)
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise errors.ProgrammingError("nan and inf can not be used with MySQL")
-        text = float.__repr__(value)
-        return text if "e" in text else f"{text}e0"
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"X'{bytes(value).hex()}'"
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return f"'{value.isoformat(' ') if isinstance(value, datetime.datetime) else value.isoformat()}'"
-    if isinstance(value, datetime.timedelta):
-        return f"'{_interval(value)}'"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"({', '.join([literal(part, plain=plain) for part in value])})"
-    return _quoted(str(value), plain=plain)
+    """One parameter as an SQL literal; what is of no type that MySQL knows is its text, as with mysqlclient."""
+    return drivers_literal(value, plain=plain, otherwise=_as_text)
 
 
-def _quoted(text: str, *, plain: bool) -> str:
-    return "'" + (text.replace("'", "''") if plain else escape_string(text)) + "'"
-
-
-def _interval(value: datetime.timedelta) -> str:
-    sign, rest = ("-", -value) if value.days < 0 else ("", value)
-    minutes, seconds = divmod(rest.days * 86400 + rest.seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{sign}{hours:02}:{minutes:02}:{seconds:02}.{rest.microseconds:06}"
+def _as_text(value: Any, *, plain: bool) -> str:
+    return quoted(str(value), plain=plain)
 
 
 def _converted(rows: Sequence[Any], description: Any) -> Sequence[Any]:

@@ -385,13 +385,3 @@ async def test_no_error_of_the_server_shows_a_parameter(books: Database, caplog:
         await books.execute(insert(Book).values(id=1, title="s3cr3t-title"))
     assert "s3cr3t-title" not in str(caught.value)
     assert "s3cr3t-title" not in caplog.text
-
-
-@pytest.mark.families("mariadb", "mysql")
-async def test_a_session_without_backslash_escapes_is_refused(server_url: str) -> None:
-    """asyncmy 0.2.18 writes b"'" in this mode so that what follows is SQL."""
-    config = DatabaseConfig.from_url(server_url, session_settings={"sql_mode": "NO_BACKSLASH_ESCAPES"})
-    async with _opened(config) as database:
-        with pytest.raises(ConfigurationError, match=r"NO_BACKSLASH_ESCAPES.*session_settings"):
-            await database.fetch_val(select(1))
-        assert database.stats().checked_out == 0

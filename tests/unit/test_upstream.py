@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sqlite3
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ SQLALCHEMY = [
     "sqlalchemy.pool.impl:QueuePool._dec_overflow",
     "sqlalchemy.pool.impl:AsyncAdaptedQueuePool._queue_class",
     "sqlalchemy.pool.base:Pool._create_connection",
+    "sqlalchemy.pool.base:Pool._close_connection",
     "sqlalchemy.engine.base:NestedTransaction._savepoint",
     "sqlalchemy.ext.asyncio.result:_ensure_sync_result",
     "sqlalchemy.sql.selectable:Select._order_by_clauses",
@@ -73,10 +76,17 @@ DRIVERS = [
     "psycopg.pq:TransactionStatus.IDLE",
     "psycopg.pq:TransactionStatus.INERROR",
     "psycopg.pq:ConnStatus.OK",
+    "psycopg.pq:PGconn.cancel_conn",
+    "psycopg.pq:PGconn.get_cancel",
+    "psycopg.generators:cancel",
+    "psycopg.waiting:wait_async",
+    "psycopg.waiting:wait_conn_async",
+    "psycopg:capabilities.has_cancel_safe",
     "aiosqlite:Connection.interrupt",
     "aiosqlite:Connection.in_transaction",
     "aiosqlite:Connection.execute_fetchall",
     "aiosqlite.core:_STOP_RUNNING_SENTINEL",
+    "aiosqlite.core:_connection_worker_thread",
 ]
 
 
@@ -194,3 +204,128 @@ async def test_aiosqlites_connection_has_what_we_read() -> None:
     finally:
         await raw.close()
     assert not raw._running
+
+
+# What asyncmy does wrong, and we cure: when one of these fails, the cure may go.
+
+
+@pytest.fixture
+async def as_asyncmy_is(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    from asyncmy.connection import Connection
+
+    server = request.getfixturevalue("mariadb")
+    raw = Connection(host=server.host, port=server.port, user=server.user, password=server.password, autocommit=True)
+    await raw.connect()
+    try:
+        yield raw
+    finally:
+        await raw.ensure_closed()
+
+
+def test_our_connection_overrides_what_asyncmy_has() -> None:
+    from asyncdb.drivers.asyncmy_wire import Reply, SafeConnection
+
+    asyncmys: Any = SafeConnection.__mro__[2]
+    assert asyncmys.__module__ == "asyncmy.connection"
+    for name in (
+        "_get_server_information", "_request_authentication", "_process_auth", "_fill_buffer", "_read_query_result",
+        "_execute_command", "query", "escape", "literal", "show_warnings", "close", "read_packet", "_create_ssl_ctx",
+    ):  # fmt: skip
+        assert callable(getattr(asyncmys, name)), f"asyncmy's Connection.{name} is gone"
+    for name in (
+        "_check_packet_is_eof",
+        "_get_descriptions",
+        "_read_load_local_packet",
+        "read",
+        "init_unbuffered_query",
+    ):
+        assert callable(getattr(Reply.__mro__[1], name)), f"asyncmy's MySQLResult.{name} is gone"
+
+
+async def test_asyncmys_protocol_has_what_the_meter_stands_before(as_asyncmy_is: Any) -> None:
+    from asyncdb.drivers.asyncmy_wire import _PASSED_ON
+
+    protocol = as_asyncmy_is._proto
+    assert {"buffer_updated", *_PASSED_ON} <= set(dir(protocol))
+    assert {name for name in vars(asyncio.BufferedProtocol) if not name.startswith("_")} <= {
+        "buffer_updated",
+        *_PASSED_ON,
+    }
+    for name in ("buffer", "length", "pos", "exc", "transport"):
+        assert hasattr(protocol, name), f"asyncmy's protocol.{name} is gone"
+
+
+async def test_canary_asyncmy_still_negotiates_deprecate_eof(as_asyncmy_is: Any) -> None:
+    assert as_asyncmy_is._deprecate_eof, "test_large_rows.py shows what is lost by it"
+
+
+async def test_canary_asyncmy_still_forgets_the_status_behind_rows(as_asyncmy_is: Any) -> None:
+    from asyncmy.connection import MySQLResult
+
+    as_asyncmy_is._deprecate_eof = False
+    assert MySQLResult(as_asyncmy_is).server_status == 0
+    await as_asyncmy_is.query("SET autocommit = 0")
+    assert as_asyncmy_is.server_status & 2, "asyncmy now believes a status of 0"
+
+
+async def test_canary_asyncmy_still_quotes_bytes_for_backslashes(as_asyncmy_is: Any) -> None:
+    await as_asyncmy_is.query("SET sql_mode = 'NO_BACKSLASH_ESCAPES'")
+    assert as_asyncmy_is.literal(b"'") == r"_binary'\''"
+
+
+async def test_canary_asyncmy_still_writes_whatever_an_object_says(as_asyncmy_is: Any) -> None:
+    import datetime
+
+    class Anything:
+        def __str__(self) -> str:
+            return "anything"
+
+    assert as_asyncmy_is.literal(Anything()) == "'anything'"
+    aware = datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC)
+    assert as_asyncmy_is.literal(aware) == "'2024-02-29 00:00:00'"
+    assert as_asyncmy_is.literal(float("-inf")) == "-infe0"
+
+
+async def test_canary_asyncmy_still_sends_several_statements_and_lone_surrogates(as_asyncmy_is: Any) -> None:
+    await as_asyncmy_is.query("SELECT 1; SELECT 2")
+    assert as_asyncmy_is._result.has_next
+    await as_asyncmy_is.query("SELECT 1 -- \udc80")
+
+
+async def test_canary_asyncmy_still_asks_for_warnings(as_asyncmy_is: Any) -> None:
+    asked: list[Any] = []
+    original = as_asyncmy_is.show_warnings
+
+    async def show_warnings() -> Any:
+        asked.append(True)
+        return await original()
+
+    as_asyncmy_is.show_warnings = show_warnings
+    async with as_asyncmy_is.cursor() as cursor:
+        await cursor.execute("SELECT CAST('12x' AS SIGNED)")
+    assert asked
+
+
+def test_canary_asyncmys_login_still_says_what_it_should_not() -> None:
+    """It is shown by the controls in ``test_hostile_login.py``; here, that the code they are about is there."""
+    from asyncmy import auth
+
+    assert not hasattr(auth, "scramble_old_password"), "mysql_old_password works now, which is no better"
+    assert "conn._server_public_key = pkt.get_all_data()" in inspect.getsource(auth.caching_sha2_password_auth)
+
+
+def test_canary_asyncmy_still_believes_the_lengths_in_a_columns_definition() -> None:
+    from asyncmy.protocol import FieldDescriptorPacket
+
+    fixed = b"\x0c" + bytes([45, 0, 0, 4, 0, 0, 253, 0, 0, 0, 0, 0])
+    # The name says that it has 20 bytes, of which 14 are in the packet: the rest is what lies behind it in memory.
+    packet = FieldDescriptorPacket(b"\x03def\x00\x00\x00\x14x\x00" + fixed, "latin1")
+    assert len(packet.name) == 20
+
+
+def test_canary_sqlalchemy_still_looks_for_words_in_errors() -> None:
+    from asyncmy.errors import IntegrityError
+    from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
+
+    dialect: Any = MySQLDialect_asyncmy(dbapi=MySQLDialect_asyncmy.import_dbapi())  # type: ignore[no-untyped-call]
+    assert dialect.is_disconnect(IntegrityError(1062, "Duplicate entry 'not connected' for key 'name'"), None, None)
