@@ -147,7 +147,7 @@ class GeneratedType(FieldType):
     cache_ok = True
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
-        compared = FieldType(self.subject)
+        compared = _class_for(self.field)(self.subject)
         return compared.coerce_compared_value(op, value)
 
     def bind_processor(self, dialect: Dialect) -> Any:
@@ -169,15 +169,26 @@ class NumberType(FieldType):
         return Number(bindvalue, self)
 
 
+class GeneratedTextType(GeneratedType, TextReadType):
+    """The same of a JSON field with a decoder of its own."""
+
+    cache_ok = True
+
+
 def type_of(field: Any) -> FieldType:
     """The type of a column of ``field``."""
+    of_values = _class_for(field)
     if field.generated:
-        return GeneratedType(field)
+        return (GeneratedTextType if of_values is TextReadType else GeneratedType)(field)
+    return of_values(field)
+
+
+def _class_for(field: Any) -> type[FieldType]:
     of_values = _output(field)
     kind = of_values.get_internal_type()
     if kind == "JSONField" and of_values.decoder is not None:
-        return TextReadType(field)
-    return (NumberType if kind == "DecimalField" else FieldType)(field)
+        return TextReadType
+    return NumberType if kind == "DecimalField" else FieldType
 
 
 def _is_range_value(value: Any) -> bool:

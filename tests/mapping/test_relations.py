@@ -227,7 +227,9 @@ def test_all_accessors_of_django_are_there_and_no_other(label: str) -> None:
         elif (accessor := field.get_accessor_name()) is not None and hasattr(model, accessor):
             wanted.add(accessor)
     found = set(mapped(model).__mapper__.relationships.keys())
-    from_parents = {name for parent in model._meta.all_parents for name in mapped(parent).__mapper__.relationships.keys()}
+    from_parents = {
+        name for parent in model._meta.all_parents for name in mapped(parent).__mapper__.relationships.keys()
+    }
     assert wanted <= found
     assert found - wanted <= from_parents
 
