@@ -39,6 +39,10 @@ _learned: dict[tuple[Any, ...], dict[str, Any]] = {}
 """What the dialect of an alias has learned of its server, so that it asks once a process."""
 
 
+_NOT_LEARNED = frozenset({"_type_memos"})
+"""How values are converted, in which a field type holds the settings of its time (``engine/default.py``)."""
+
+
 class OnDjango(_Dialect):
     """Mixin of a dialect whose connections are Links."""
 
@@ -64,7 +68,9 @@ class OnDjango(_Dialect):
         finally:
             link.unlogged = False
         _learned[self.about] = {
-            name: value for name, value in self.__dict__.items() if name not in before or before[name] is not value
+            name: value
+            for name, value in self.__dict__.items()
+            if (name not in before or before[name] is not value) and name not in _NOT_LEARNED
         }
 
     def do_savepoint(self, connection: Any, name: str) -> None:
@@ -148,6 +154,7 @@ def _postgresql() -> type[Any]:
     class PostgreSQL(OnDjango, base):  # type: ignore[misc]  # as above
         supports_statement_cache = True
         statement_compiler = Compiler
+        gives_djangos_values = False  # its cursors are told to load what the pool's do: link.py, _prepare_psycopg
 
         def __init__(self, **options: Any) -> None:
             super().__init__(**options | {"use_native_hstore": False})

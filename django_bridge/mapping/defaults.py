@@ -66,4 +66,9 @@ def _now(field: Any, *, added: bool) -> Any:
 
 def _pre_saved(field: Any, context: Any) -> Any:
     values = context.get_current_parameters(isolate_multiinsert_groups=True)
+    later = False
+    for column in context.compiled.insert_prefetch:  # in whose order defaults are asked; until then they are None
+        later = later or column.info["field"] is field
+        if later:
+            values = {name: value for name, value in values.items() if name != column.key}
     return field.pre_save(Standin(field.model, values), True)  # noqa: FBT003  (Django's signature)

@@ -10,11 +10,41 @@ from django.db.models import Field
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeEngine
 
 from .backends import backend_of, vendor_of
 
-__all__ = ["DatabaseType", "impl_for", "impl_of", "is_array"]
+__all__ = ["DatabaseType", "impl_for", "impl_of", "is_array", "is_range"]
+
+
+class Span(sqltypes.BigInteger):
+    """A duration in microseconds: longer, shorter or twice, it is one still (``sql/type_api.py``: ``_adapt_expression``)."""
+
+    class Comparator(sqltypes.BigInteger.Comparator[Any]):
+        """``column * 2``."""
+
+        def _adapt_expression(self, op: Any, other_comparator: Any) -> Any:
+            if op in {operators.add, operators.sub, operators.mul, operators.truediv, operators.floordiv}:
+                return op, self.type
+            return super()._adapt_expression(op, other_comparator)
+
+    comparator_factory = Comparator
+
+
+class Array(postgresql.ARRAY[Any]):
+    """An array whose items, one by one, are of the field's own base field (``sql/sqltypes.py``: ``_setup_getitem``)."""
+
+    class Comparator(postgresql.ARRAY.Comparator[Any]):
+        """``column[1]``."""
+
+        def _setup_getitem(self, index: Any) -> Any:
+            if isinstance(index, slice):
+                return super()._setup_getitem(index)
+            return operators.getitem, index, self.type.items
+
+    comparator_factory = Comparator
+
 
 _Maker = Callable[[Any], TypeEngine[Any]]
 
@@ -71,7 +101,7 @@ _BY_INTERNAL_TYPE: dict[str, _Maker] = {
     "DateField": lambda _: sqltypes.Date(),
     "DateTimeField": _moment,
     "TimeField": _time,
-    "DurationField": lambda _: sqltypes.BigInteger().with_variant(postgresql.INTERVAL(), "postgresql"),
+    "DurationField": lambda _: Span().with_variant(postgresql.INTERVAL(), "postgresql"),
     "DecimalField": _numeric,
     "FloatField": lambda _: sqltypes.Float(53),
     "UUIDField": lambda _: sqltypes.Uuid(),
@@ -104,13 +134,18 @@ def is_array(field: Any) -> bool:
     return any(cls.__name__ == "ArrayField" and _is_of_postgres(cls) for cls in type(field).__mro__)
 
 
+def is_range(field: Any) -> bool:
+    """The same for its ``RangeField``."""
+    return any(cls.__name__ == "RangeField" and _is_of_postgres(cls) for cls in type(field).__mro__)
+
+
 def impl_of(field: Any) -> TypeEngine[Any]:
     """The type whose operators a column of ``field`` has, whatever the database."""
     if is_array(field):
         item, dimensions = field.base_field, 1
         while is_array(item):  # an array of arrays is one of more dimensions, to PostgreSQL and to SQLAlchemy
             item, dimensions = item.base_field, dimensions + 1
-        return postgresql.ARRAY(impl_of(item), dimensions=dimensions)
+        return Array(impl_of(item), dimensions=dimensions)
     for cls in type(field).__mro__:
         if _is_of_postgres(cls) and "db_type" in vars(cls):
             name: Any = vars(cls)["db_type"](field, None)  # they ask no connection

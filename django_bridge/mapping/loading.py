@@ -16,6 +16,7 @@ from sqlalchemy.orm.strategies import _LazyLoader
 from asyncdb.greenlets import in_greenlet
 
 from ..errors import LazyLoadError
+from ..loops import on_the_loop
 
 __all__ = ["LAZY", "refuse_expired"]
 
@@ -40,7 +41,9 @@ class _Refusing(_LazyLoader):
 
 
 def _can_wait(session: Any, mapper: Mapper[Any]) -> bool:
-    return in_greenlet() or not session.get_bind(mapper).dialect.is_async
+    if in_greenlet() or not on_the_loop():
+        return True  # run_sync(), run_django(); or sync_session() in a thread, whose dialect is an async one too
+    return not session.get_bind(mapper).dialect.is_async
 
 
 def refuse_expired(mapper: Mapper[Any]) -> None:

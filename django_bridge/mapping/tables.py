@@ -46,6 +46,8 @@ def make_table(model: Model, metadata: MetaData) -> Table:
             ordered = [(columns[_attname(model, one)], order) for one, order in index.fields_orders]
             Index(index.name, *(column.desc() if order else column for column, order in ordered))
     for field in column_fields(model):
+        if field.db_index and not field.unique:
+            Index(None, columns[field.attname])  # Django makes up its name when it creates it
         for other_name in (field.name, field.column):
             _also_found_as(table, field.attname, other_name)
     return table

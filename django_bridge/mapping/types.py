@@ -5,17 +5,19 @@ Read in SQLAlchemy 2.1.9 (``sql/type_api.py``: ``TypeDecorator``; ``sql/operator
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, NoReturn
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, literal
 from sqlalchemy import types as sqltypes
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..errors import GeneratedColumn
-from .impls import impl_for, impl_of
-from .json_text import JsonText
+from .impls import impl_for, impl_of, is_range
+from .literals import literal_of
+from .rendered import JsonText, Number
 from .values import binder, reader
 
 __all__ = ["FieldType", "type_of"]
@@ -61,10 +63,11 @@ _NOT_OF_THE_FIELD = frozenset(
 class Subject:
     """The field of a type, in a thing that is itself alone: SQLAlchemy's cache compares it by identity."""
 
-    __slots__ = ("field",)
+    __slots__ = ("field", "items")
 
     def __init__(self, field: Any) -> None:
         self.field = field
+        self.items: FieldType | None = None
 
 
 class FieldType(TypeDecorator[Any]):
@@ -96,12 +99,25 @@ class FieldType(TypeDecorator[Any]):
         """The type of its values, as far as the nearest built-in type knows."""
         return self.general.python_type
 
+    @property
+    def items(self) -> FieldType:
+        """The type of one of the values that an array or a range is made of; the same at each call."""
+        if self.subject.items is None:
+            base = _output(self.field).base_field
+            self.subject.items = type_of(base() if isinstance(base, type) else base)
+        found: FieldType = self.subject.items
+        return found
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return impl_for(_output(self.field), dialect, self.general)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         if op in _NOT_OF_THE_FIELD:
+            if _output(self.field).get_internal_type() == "DurationField":
+                return self if isinstance(value, timedelta) else literal(value).type  # a span, or how many of them
             return self.general.coerce_compared_value(op, value)
+        if is_range(_output(self.field)) and not isinstance(value, str | list | tuple) and not _is_range_value(value):
+            return self.items  # what may lie in the range
         return self
 
     def bind_processor(self, dialect: Dialect) -> Any:
@@ -109,19 +125,8 @@ class FieldType(TypeDecorator[Any]):
 
     def literal_processor(self, dialect: Dialect) -> Any:
         bind = binder(self.field, dialect)
-        text: Any = sqltypes.String().literal_processor(dialect)
-
-        def process(value: Any) -> str:
-            sent = bind(value)
-            if sent is None:
-                return "NULL"
-            if isinstance(sent, bool) and dialect.supports_native_boolean:
-                return "true" if sent else "false"
-            if isinstance(sent, int | float):
-                return repr(sent + 0)
-            return text(str(sent)) if not isinstance(sent, bytes | memoryview) else f"X'{bytes(sent).hex()}'"
-
-        return process
+        write = literal_of(dialect)
+        return lambda value: write(bind(value))
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         return reader(self.field, dialect)
@@ -142,7 +147,7 @@ class GeneratedType(FieldType):
     cache_ok = True
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
-        compared = FieldType(self.subject)
+        compared = _class_for(self.field)(self.subject)
         return compared.coerce_compared_value(op, value)
 
     def bind_processor(self, dialect: Dialect) -> Any:
@@ -155,13 +160,40 @@ class GeneratedType(FieldType):
         return refuse
 
 
+class NumberType(FieldType):
+    """The type of a decimal field."""
+
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[Any]:
+        return Number(bindvalue, self)
+
+
+class GeneratedTextType(GeneratedType, TextReadType):
+    """The same of a JSON field with a decoder of its own."""
+
+    cache_ok = True
+
+
 def type_of(field: Any) -> FieldType:
     """The type of a column of ``field``."""
+    of_values = _class_for(field)
     if field.generated:
-        return GeneratedType(field)
+        return (GeneratedTextType if of_values is TextReadType else GeneratedType)(field)
+    return of_values(field)
+
+
+def _class_for(field: Any) -> type[FieldType]:
     of_values = _output(field)
-    wants_text = of_values.get_internal_type() == "JSONField" and of_values.decoder is not None
-    return (TextReadType if wants_text else FieldType)(field)
+    kind = of_values.get_internal_type()
+    if kind == "JSONField" and of_values.decoder is not None:
+        return TextReadType
+    return NumberType if kind == "DecimalField" else FieldType
+
+
+def _is_range_value(value: Any) -> bool:
+    """Psycopg's ranges and SQLAlchemy's, told without importing an extra."""
+    return value is None or hasattr(value, "lower_inc") or hasattr(value, "bounds")
 
 
 def _output(field: Any) -> Any:

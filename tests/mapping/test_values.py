@@ -146,6 +146,14 @@ def as_mapped(model: Any, rows: Any) -> list[dict[str, Any]]:
     return [{name: exact(getattr(row, name)) for name in attnames(model)} for row in rows]
 
 
+def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """Compares rows value by value, so that a difference can be read."""
+    assert len(found) == len(wanted)
+    for number, (row, other) in enumerate(zip(found, wanted, strict=True)):
+        different = {name: (row[name], other[name]) for name in other if row[name] != other[name]}
+        assert not different, (number, str(different)[:2000])
+
+
 def adapted(model: Any, values: dict[str, Any], *, zones: bool) -> dict[str, Any]:
     if not zones and "moment" in values:
         values = values | {"moment": values["moment"].replace(tzinfo=None)}
@@ -169,7 +177,8 @@ async def test_what_django_writes_is_read_equal(name: str, values: dict[str, Any
             assert exact(found) == wanted[0][column], column
     rows = await database().fetch_all(select(table))
     assert as_mapped(model, rows) == wanted
-    assert shop.in_plain_thread(in_sync_session, model) == [wanted, wanted]
+    for found in shop.in_plain_thread(in_sync_session, model):
+        same(found, wanted)
 
 
 def in_sync_session(model: Any) -> list[Any]:
@@ -203,7 +212,7 @@ async def test_moments_have_the_zone_that_django_gives_them(
     async with session() as db:
         found = await db.scalars(select(Everything.id).where(Everything.moment == written))
         assert len(found.all()) == 2
-    assert in_plain_sync(shop, model) == both
+    same(in_plain_sync(shop, model), both)
 
 
 def in_plain_sync(shop: Any, model: Any) -> Any:
@@ -391,7 +400,12 @@ async def test_a_value_that_the_field_refuses_is_refused_by_name_and_without_the
     Everything = mapped(model)
     from django_bridge.errors import FieldValueError
 
-    for name, value in {"integer": "secret42x", "uuid": "secret42x", "date": "secret42x", "decimal": "secret42x"}.items():
+    for name, value in {
+        "integer": "secret42x",
+        "uuid": "secret42x",
+        "date": "secret42x",
+        "decimal": "secret42x",
+    }.items():
         async with session() as db:
             with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is asked below)
                 await db.scalars(select(Everything).where(getattr(Everything, name) == value))
