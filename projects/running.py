@@ -36,7 +36,7 @@ def run(
     log: Path,
     worker: Sequence[str] = _WORKER,
 ) -> Result:
-    """Runs it, by the interpreter's arguments ``worker``, for at most ``timeout`` seconds; what it prints is in ``log``."""
+    """Runs ``worker``, the interpreter's arguments, for at most ``timeout`` seconds; what it prints is in ``log``."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="projects_") as folder:
         job = Job(
