@@ -1,91 +1,84 @@
-"""``python -m projects``: each project in its environment, and a report of all of them."""
+"""``python -m projects``: each project in its environment, on each of its databases; 1 if anything is missing or differs."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
+import signal
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from conformance.families import FAMILIES, server_of
 
 from .environments import ROOT, NoEnvironment, Project, interpreter_of, projects
+from .interpreters import NoPython
+from .report import Result, as_json, as_text
+from .running import run
 
-_SECONDS = 900
-_LINE = "{:<10} {:>8} {:>7} {:>8} {:>10} {:>8} {:>7} {:>9} {:>12}"
-_SHOWN = 20
+_CACHE = ROOT / ".projects"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 1 where anything is missing or different, or a project could not be checked."""
-    known = projects()
-    parser = argparse.ArgumentParser(prog="python -m projects", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="PROJECT", help=f"of {', '.join(known)}; all of them by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m projects", description="Whether the models of real projects map, and read as Django reads them."
+    )
+    parser.add_argument("names", nargs="*", metavar="PROJECT", help=f"of {', '.join(projects())} (all)")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, help="of those a project runs on")
+    parser.add_argument("--rows", type=int, default=4, help="rows for each model (4)")
+    parser.add_argument("--seed", type=int, default=5, help="of the values in them (5)")
+    parser.add_argument("--timeout", type=float, default=1200.0, help="seconds for a project on a database (1200)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings")
+    parser.add_argument("--environments", type=Path, metavar="FOLDER", default=_CACHE, help="where they are kept")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.names if name not in known]:
-        parser.error(f"there is no project {', '.join(unknown)}: {', '.join(known)}")
-    reports: dict[str, dict[str, Any]] = {}
-    failed = []
-    for name in options.names or known:
+    if unknown := set(options.names) - set(projects()):
+        parser.error(f"no project {' '.join(sorted(unknown))}: there are {' '.join(projects())}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns what the program exits with: 1 if anything is missing, differs, or could not be looked at."""
+    options = _parse(arguments)
+    chosen = [project for name, project in projects().items() if name in (options.names or projects())]
+    results: list[Result] = []
+    ready: list[tuple[Project, Path]] = []
+    for project in chosen:
         try:
-            reports[name] = run(known[name], interpreter_of(known[name]))
-        except (NoEnvironment, NotChecked) as err:
-            failed.append(f"{name}: {err}")
-    print(as_text(reports))
-    print(*failed, sep="\n", end="\n" * bool(failed))
+            ready.append((project, interpreter_of(project, options.environments)))
+        except NoPython as err:
+            print(f"{project.name} is left out: {err}", file=sys.stderr, flush=True)
+        except NoEnvironment as err:
+            results.append(Result(project.name, project.version, "", 0.0, failure=str(err)))
+    for family in options.families:
+        here = [(project, interpreter) for project, interpreter in ready if family in project.families]
+        if here:
+            results += _on(family, here, options)
+    print(as_text(results))
     if options.json is not None:
-        options.json.write_text(json.dumps(reports, indent=1) + "\n")
-    return int(bool(failed) or any(each["missing"] or each["differences"] for each in reports.values()))
+        options.json.write_text(as_json(results) + "\n")
+    return 1 if not results or any(each.problems for each in results) else 0
 
 
-class NotChecked(Exception):
-    """A project's worker ended without a report."""
-
-
-def run(project: Project, interpreter: Path) -> dict[str, Any]:
-    """Checks one project with the Python of its environment.
-
-    - **errors**: ``NotChecked`` with the last that the worker said.
-    """
-    with tempfile.TemporaryDirectory(prefix=f"asyncdb-{project.name}-") as folder:
-        found = Path(folder, "found.json")
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "ASYNC_DB"))},
-            "DJANGO_SETTINGS_MODULE": project.settings,
-            "PROJECT_DATABASE": str(Path(folder, "project.sqlite3")),
-            "PYTHONPATH": str(ROOT),
-        }
-        command = [str(interpreter), "-m", "projects.worker", str(found)]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS
+def _on(family: str, here: Sequence[tuple[Project, Path]], options: argparse.Namespace) -> list[Result]:
+    results = []
+    with server_of(family) as server:
+        for project, interpreter in here:
+            result = run(
+                project,
+                family,
+                interpreter,
+                server,
+                rows=options.rows,
+                seed=options.seed,
+                timeout=options.timeout,
+                log=options.environments / "logs" / f"{project.name}-{family}.log",
             )
-        except subprocess.TimeoutExpired as err:
-            raise NotChecked(f"not ready within {_SECONDS} s") from err
-        if done.returncode or not found.exists():
-            raise NotChecked("its worker failed:\n" + "\n".join(done.stderr.splitlines()[-15:]))
-        report: dict[str, Any] = json.loads(found.read_text())
-        return report
-
-
-def as_text(reports: dict[str, dict[str, Any]]) -> str:
-    """A table of the figures, and what is missing, different or empty."""
-    head = ("project", "Django", "models", "columns", "relations", "missing", "rows", "compared", "differences")
-    lines = [_LINE.format(*head)]
-    for name, each in reports.items():
-        figures = [len(found) if isinstance(found := each[key], list) else found for key in ("missing", "differences")]
-        numbers = [each[key] for key in ("django", "models", "columns", "relations")]
-        lines.append(_LINE.format(name, *numbers, figures[0], each["rows"], each["compared"], figures[1]))
-    for name, each in reports.items():
-        said = [*each["missing"], *each["differences"]]
-        said += [f"{label} has no rows: {reason}" for label, reason in each["empty"].items()]
-        lines += [f"{name}: {line}" for line in said[:_SHOWN]]
-        lines += [f"{name}: and {len(said) - _SHOWN} more"] * (len(said) > _SHOWN)
-    return "\n".join(lines)
+            told = f"{project.name} on {family}: {len(result.problems)} problems in {result.seconds:.0f} s"
+            print(told, file=sys.stderr, flush=True)
+            results.append(result)
+    return results
 
 
 if __name__ == "__main__":
+    # As an interrupt from the keyboard: the servers and the worker are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-_CACHE = ROOT / ".projects"
+from .interpreters import NoPython, newest
 
+__all__ = ["ROOT", "NoEnvironment", "Project", "interpreter_of", "projects"]
+
+ROOT = Path(__file__).resolve().parent.parent
 # Beside the project: what the bridge stands on, as its pyproject.toml has it, and who fills the tables.
-_PYTHONS = {"6.1": ("3.14", "3.13", "3.12"), "5.2": ("3.14", "3.13", "3.12", "3.11")}
-_OURS = ("-r", "pyproject.toml", "--extra", "sqlite", "model-bakery>=1.20")
+_OURS = ("-r", "pyproject.toml", "model-bakery>=1.20,<2")
+_EXTRAS = {"sqlite": ("sqlite",), "postgresql": ("postgresql",), "mariadb": ("mysql",)}
+_OLDEST = {"5.2": "3.11", "6.1": "3.12"}
+# What Django's own backends want, and settings and migrations are run with.
+_DRIVERS = {"sqlite": (), "postgresql": ("psycopg[binary]>=3.3,<4",), "mariadb": ("mysqlclient>=2.2.1",)}
 
 
 class NoEnvironment(Exception):
@@ -27,58 +35,73 @@ class Project:
     name: str
     requirements: tuple[str, ...]
     django: tuple[str, ...]
-    """The releases that it supports and that we do, the newest first."""
+    """The releases that it supports and that the bridge does, the newest first."""
+    families: tuple[str, ...]
+    """The databases that it is run on."""
+    excused: Mapping[str, str]
+    """Models that need have no rows, and why."""
 
     @property
-    def settings(self) -> str:
-        """Its settings module."""
-        return f"projects.settings.{self.name}"
+    def version(self) -> str:
+        """Of the project, where it is none of Django's own."""
+        return next(iter(self.requirements), "").partition("==")[2]
+
+    def installed(self, django: str) -> tuple[str, ...]:
+        """What uv is asked for."""
+        extras = [f"--extra={extra}" for family in self.families for extra in _EXTRAS[family]]
+        drivers = [driver for family in self.families for driver in _DRIVERS[family]]
+        return (*self.requirements, f"django=={django}.*", *_OURS, *extras, *drivers)
 
 
 def projects() -> dict[str, Project]:
     """All of them, in the order of the file."""
     given = tomllib.loads((Path(__file__).parent / "projects.toml").read_text())
-    return {name: Project(name, tuple(one["requirements"]), tuple(one["django"])) for name, one in given.items()}
+    return {
+        name: Project(
+            name=name,
+            requirements=tuple(one["requirements"]),
+            django=tuple(one["django"]),
+            families=tuple(one["families"]),
+            excused=one.get("excused", {}),
+        )
+        for name, one in given.items()
+    }
 
 
-def interpreter_of(project: Project) -> Path:
-    """The Python of the project's environment, which is made at the first call and when what it is made of changes.
+def interpreter_of(project: Project, folder: Path) -> Path:
+    """The Python of the project's environment in ``folder``, made at the first call and when what it has changes.
 
-    - **errors**: ``NoEnvironment`` with what uv said.
+    - **errors**: ``NoEnvironment`` with what uv said; ``NoPython``.
     """
-    release, python = _release_and_python(project)
-    wanted = (*project.requirements, f"django=={release}.*", *_OURS)
-    place = _CACHE / project.name
+    django, python = _django_and_python(project)
+    installed = project.installed(django)
+    place = folder / project.name
     interpreter, stamp = place / "bin" / "python", place / "made-of"
-    made_of = "\n".join((python, *wanted, (ROOT / "pyproject.toml").read_text()))
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    made_of = json.dumps([str(python), installed, ours["dependencies"], ours["optional-dependencies"]])
     if stamp.is_file() and stamp.read_text() == made_of:
         return interpreter
-    print(f"{project.name}: installing {' '.join(wanted[: -len(_OURS)])}", flush=True)
-    for arguments in (
-        ("venv", "--quiet", "--clear", "--python", python, str(place)),
-        ("pip", "install", "--quiet", "--python", str(interpreter), *wanted),
-    ):
-        done = _uv(*arguments)
-        if done.returncode:
-            said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-            raise NoEnvironment(f"uv {arguments[0]} failed: is there a network? It said: {said}")
+    print(f"{project.name}: installing {' '.join(project.requirements)} Django {django}", file=sys.stderr, flush=True)
+    _uv("venv", "--quiet", "--clear", "--no-python-downloads", "--python", str(python), str(place))
+    _uv("pip", "install", "--quiet", "--python", str(interpreter), *installed)
     stamp.write_text(made_of)
     return interpreter
 
 
-def _release_and_python(project: Project) -> tuple[str, str]:
-    for release in project.django:
-        for minor in _PYTHONS[release]:
-            if minor == f"{sys.version_info.major}.{sys.version_info.minor}":
-                return release, sys.executable
-            done = _uv("python", "find", "--quiet", "--system", minor)
-            if not done.returncode:
-                return release, done.stdout.strip()
-        print(f"{project.name}: there is no Python {' or '.join(_PYTHONS[release])} here, which Django {release} needs")
-    raise NoEnvironment(f"no Python here runs Django {' or '.join(project.django)}")
+def _django_and_python(project: Project) -> tuple[str, Path]:
+    """The newest Django for which there is a Python here."""
+    for django in project.django[:-1]:
+        try:
+            return django, newest(_OLDEST[django])
+        except NoPython as err:
+            print(f"{project.name} is not run on Django {django}: {err}", file=sys.stderr, flush=True)
+    return project.django[-1], newest(_OLDEST[project.django[-1]])
 
 
-def _uv(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _uv(*arguments: str) -> None:
     program = Path(sys.executable).with_name("uv")
-    command = [str(program) if program.exists() else "uv", *arguments, "--no-python-downloads"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    command: Sequence[str] = [str(program) if program.exists() else (shutil.which("uv") or "uv"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode:
+        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise NoEnvironment(f"uv {arguments[0]} failed: is there a network, and a compiler? It said: {said}")

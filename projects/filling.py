@@ -5,87 +5,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import DatabaseError, models, transaction
-from model_bakery import baker, generators
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import IntegrityError, connection, models, transaction
+from model_bakery import baker
 
-ROWS = 3
+from .accessors import Model
 
-
-def know_fields_of(found: Sequence[type[models.Model]]) -> None:
-    """Lets model-bakery fill a project's own kinds of field as it fills the kind that each stands on."""
-    known = generators.get_type_mapping()
-    for cls in {type(field) for model in found for field in model._meta.concrete_fields}:
-        base = next((one for one in cls.__mro__ if one in known), None)
-        if cls not in known and base is not None:
-            baker.generators.add(cls, known[base])
+__all__ = ["check_constraints", "fill", "make"]
 
 
-def fill(found: Sequence[type[models.Model]]) -> dict[str, str]:
-    """Puts some rows into each model's table; returns why not, for those that have none.
+def fill(found: Sequence[Model], rows: int) -> dict[str, str]:
+    """Puts rows into each model's table; returns why not, for those that have none.
 
-    What needs rows of others waits for them; it ends when a round fills nothing more.
+    What needs rows of others waits for them; it ends when a round adds nothing.
     """
-    know_fields_of(found)
     reasons: dict[str, str] = {}
-    waiting = [model for model in found if not model._base_manager.exists()]
-    while waiting:
-        for model in waiting:
-            reasons[model._meta.label] = _make(model)
-        left = [model for model in waiting if not model._base_manager.exists()]
-        if len(left) == len(waiting):
-            break
-        waiting = left
-    return {model._meta.label: reasons[model._meta.label] for model in waiting}
+    before = -1
+    while (now := sum(min(model._base_manager.count(), rows) for model in found)) != before:
+        before = now
+        for model in found:
+            for number in range(model._base_manager.count(), rows):
+                reasons[model._meta.label] = make(model, number)
+    return {model._meta.label: reasons[model._meta.label] for model in found if not model._base_manager.exists()}
 
 
-def _make(model: type[models.Model]) -> str:
+def make(model: Model, number: int, **given: Any) -> str:
+    """Makes the ``number``-th row; every second one has its optional columns filled. Returns why there is none."""
     reason = ""
-    for number in range(ROWS):
-        for raw in (False, True):  # by Django's own insert, and without what receivers of the project's want to know
-            try:
-                with transaction.atomic():
-                    made: Any = baker.prepare(model, _fill_optional=bool(number % 2), **_pointing(model, number))
-                    models.Model.save_base(made, raw=raw, force_insert=True)
-            except Exception as err:  # whatever a project's own code says
-                reason = f"{type(err).__name__}: {err}".splitlines()[0][:200]
-            else:
-                break
+    # The project's own receivers first, then without them: they may want more than one row. save() is its authors'
+    # business; the row that Django writes is what is to be read.
+    for raw in (False, True):
+        try:
+            with transaction.atomic():
+                made = baker.prepare(model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **_about(model), **given})
+                models.Model.save_base(made, raw=raw, force_insert=not model._meta.parents)
+                check_constraints(model)
+        except Exception as err:  # whatever a project's own code says
+            reason = f"{type(err).__name__}: {err}".splitlines()[0][:200]
+        else:
+            return ""
     return reason
 
 
-def _pointing(model: type[models.Model], number: int) -> dict[str, Any]:
+def check_constraints(model: Model) -> None:
+    """Foreign keys that are checked at the end of the transaction are checked now."""
+    connection.check_constraints(table_names=[one._meta.db_table for one in (model, *model._meta.get_parent_list())])
+
+
+def _pointing(model: Model, number: int) -> dict[str, Any]:
     """A row for each foreign key, another one for each row that is made; optional ones every other time."""
-    found = {}
+    found: dict[str, Any] = {}
     for field in model._meta.concrete_fields:
         if not isinstance(field, models.ForeignKey) or field.remote_field.parent_link:
             continue
-        rows = list(field.related_model._base_manager.all()[: number + 1])
+        rows = list(field.related_model._base_manager.order_by("pk")[: number + 1])
         if rows and (number % 2 or not field.null):
             found[field.name] = rows[-1]
         elif field.null:
             found[field.name] = None
         else:
-            raise LookupError(f"{field.name} needs a row of {field.related_model._meta.label}")
+            raise IntegrityError(f"{field.name} needs a row of {field.related_model._meta.label}")
     return found
 
 
-def link(found: Sequence[type[models.Model]]) -> int:
-    """Lets the rows of each many-to-many relation with a table of its own meet; returns how many links were made."""
-    made = 0
-    for model in found:
-        for field in model._meta.local_many_to_many:
-            through = getattr(field.remote_field, "through", None)
-            if through is None or not through._meta.auto_created:
-                continue
-            here, there = model._base_manager.first(), list(field.related_model._base_manager.all()[:2])
-            if here is None or not there:
-                continue
-            source, target = field.m2m_field_name(), field.m2m_reverse_field_name()
-            for other in there:
-                try:
-                    with transaction.atomic():
-                        through._base_manager.create(**{source: here, target: other})
-                        made += 1
-                except DatabaseError:
-                    pass  # it is there already, or forbidden by a constraint
-    return made
+def _about(model: Model) -> dict[str, Any]:
+    """What a row is about by content type: a key that there is, for PostgreSQL reads the text of it as a number."""
+    types = ContentType.objects.get_for_model(ContentType)
+    return {
+        name: value
+        for field in model._meta.private_fields
+        if isinstance(field, GenericForeignKey)
+        for name, value in ((field.ct_field, types), (field.fk_field, types.pk))
+    }

@@ -5,11 +5,11 @@ Read in Django 5.2 and 6.1 (``contrib/contenttypes/fields.py``).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, and_, cast, select
 from sqlalchemy import types as sqltypes
-from sqlalchemy.orm import RelationshipProperty, foreign, relationship
+from sqlalchemy.orm import RelationshipProperty, foreign, relationship, remote
 
 from .known import Known, Model, column_of, concrete
 from .loading import LAZY
@@ -25,27 +25,36 @@ def is_generic(field: Any) -> bool:
     )
 
 
-def generic_relation(model: Model, field: Any, known: Known) -> RelationshipProperty[Any]:
-    """The rows whose content type is the model's and whose object is the row."""
-    target = field.related_model
-    return relationship(
-        known.class_of(target),
-        primaryjoin=about(
-            model,
-            target,
-            (field.object_id_field_name, field.content_type_field_name),
-            known,
-            concretely=field.for_concrete_model,
-        ),
-        viewonly=True,
-        lazy=LAZY,
+def generic_relation(field: Any, known: Known, *, forward: bool) -> RelationshipProperty[Any]:
+    """The rows whose content type is the model's and whose object is the row; or, from such a row, those it is about.
+
+    ``field`` is the ``GenericRelation``. The way back is there where it has a ``related_query_name``.
+    """
+    join = about(
+        field.model,
+        field.related_model,
+        (field.object_id_field_name, field.content_type_field_name),
+        known,
+        concretely=field.for_concrete_model,
+        seen_from="model" if forward else "target",
     )
+    there = field.related_model if forward else field.model
+    return relationship(known.class_of(there), primaryjoin=join, viewonly=True, uselist=True, lazy=LAZY)
 
 
 def about(
-    model: Model, target: Model, names: tuple[str, str], known: Known, *, concretely: bool
+    model: Model,
+    target: Model,
+    names: tuple[str, str],
+    known: Known,
+    *,
+    concretely: bool,
+    seen_from: Literal["model", "target"] | None = None,
 ) -> ColumnElement[bool]:
-    """That a row of ``target``, by its two columns of these names, is about a row of ``model``."""
+    """That a row of ``target``, by its two columns of these names, is about a row of ``model``.
+
+    ``seen_from`` tells a relation between the two which of them it starts from: both may be one table.
+    """
     from django.contrib.contenttypes.models import ContentType
 
     object_id, content_type = (column_of(target._meta.get_field(name), known) for name in names)
@@ -57,7 +66,12 @@ def about(
         .where(types.c.app_label == opts.app_label, types.c.model == opts.model_name)
         .scalar_subquery()
     )
+    pointing: Any = foreign(object_id)
     key: Any = column_of(opts.pk, known)
-    if object_id.type._type_affinity is not key.type._type_affinity:
-        key = cast(key, sqltypes.String() if object_id.type._type_affinity is sqltypes.String else object_id.type)
-    return and_(foreign(object_id) == key, content_type == of_the_model)
+    affinity, other = object_id.type._type_affinity, key.type._type_affinity
+    kind = sqltypes.String() if affinity is sqltypes.String else object_id.type
+    if seen_from == "model":
+        pointing, content_type = remote(pointing), remote(content_type)
+    elif seen_from == "target":
+        key = remote(key)
+    return and_(pointing == (key if affinity is other else cast(key, kind)), content_type == of_the_model)

@@ -6,6 +6,7 @@ Read in Django 5.2 and 6.1 (``db/models/options.py``: ``get_fields``; ``db/model
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,8 +41,8 @@ def _relation(model: Model, field: Any, known: Known) -> tuple[str, Relationship
     name = field.name if forward else _accessor(field)
     if name is None:
         return None
-    if is_generic(field):
-        return name, generic_relation(model, field, known)
+    if is_generic(field if forward else field.field):
+        return name, generic_relation(field if forward else field.field, known, forward=forward)
     if field.many_to_many:
         relation = _many_to_many(model, field if forward else field.field, known, forward=forward)
         return None if relation is None else (name, relation)
@@ -61,8 +62,13 @@ def _pairs(field: Any, known: Known) -> tuple[list[Any], list[Any]]:
 
 
 def _accessor(rel: Any) -> str | None:
-    """The name of a relation on the other side; None where there is none: ``related_name="+"``, a generic relation."""
-    return None if rel.hidden or is_generic(rel.field) else rel.get_accessor_name()
+    """The name of a relation on the other side; None where there is none, as with ``related_name="+"``."""
+    name: str | None = None if rel.hidden else rel.get_accessor_name()
+    if name is None or not is_generic(rel.field):
+        return name
+    # A child has its parents' generic relations as well, under the same name on the other side: the last one has it.
+    there = inspect.getattr_static(concrete(rel.model), name, None)
+    return name if getattr(there, "rel", None) is rel else None
 
 
 def _is_written(field: Any) -> bool:

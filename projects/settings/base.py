@@ -1,14 +1,13 @@
-"""What every project gets: a SQLite file, and the bridge."""
+"""What every project gets: the database of its job, and the bridge."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from projects.job import Job
+
 SECRET_KEY = "only for these checks"  # noqa: S105  (it guards nothing)
-DATABASES: dict[str, Any] = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["PROJECT_DATABASE"]}
-}
+DATABASES: dict[str, Any] = Job.from_environment().databases
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

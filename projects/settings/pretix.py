@@ -2,11 +2,13 @@
 
 import os
 
-os.environ.setdefault("DATA_DIR", os.path.dirname(os.environ["PROJECT_DATABASE"]))  # noqa: PTH120  (as pretix reads it)
+from projects.job import Job
 
-from pretix.settings import *  # noqa: F403
-from pretix.settings import INSTALLED_APPS as _APPS
+os.environ.setdefault("DATA_DIR", Job.from_environment().folder)
 
-from .base import DATABASES, LOGGING_CONFIG, SECRET_KEY  # noqa: F401
+from pretix.settings import *  # noqa: E402, F403
+from pretix.settings import INSTALLED_APPS as _APPS  # noqa: E402
+
+from .base import DATABASES, LOGGING_CONFIG, SECRET_KEY  # noqa: E402, F401
 
 INSTALLED_APPS = [*_APPS, "django_bridge"]
