@@ -26,6 +26,7 @@ from .errors import (
 )
 from .health import Health
 from .pool import PoolCounts, PoolStats
+from .retry import retried
 from .session import Session
 from .streaming import RowStream
 
@@ -61,4 +62,5 @@ __all__ = [
     "UncommittedWrites",
     "errors",
     "registry",
+    "retried",
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Executable, Result
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -20,9 +20,11 @@ from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
 from .health import Health
 from .pool import PoolStats
+from .retry import run_in_attempts
 from .session import Session, SessionBlock
 from .transaction import Atomic, current_session, innermost
 
+T = TypeVar("T")
 log = logging.getLogger("asyncdb.database")
 
 
@@ -154,6 +156,53 @@ class Database(Fetching):
             savepoint=savepoint,
             durable=durable,
         )
+
+    async def retry(
+        self,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        attempts: int | None = None,
+        isolation: IsolationLevel | None = None,
+        read_only: bool = False,
+        **kwargs: Any,
+    ) -> T:
+        """Runs ``function`` in a transaction, and again in another one when the server undid the first for a conflict.
+
+        ::
+
+            await database.retry(transfer, source, target, 10)  # async def transfer(source, target, amount, *, db)
+
+        A parameter named ``db`` gets the session of the attempt. Conflicts are deadlocks, lock time-outs, failed
+        serializations and certifications; nothing whose outcome is not known is repeated, a broken COMMIT least of all.
+        Of a failed attempt nothing is kept: its hooks (``on_commit``) never run, its objects belong to no session. What
+        ``function`` does elsewhere, it does again. ``attempts`` defaults to ``transaction_attempts``.
+
+        - **errors**: ``TransactionMisuse`` inside another transaction, which no attempt of this one could undo; the
+          server's of the last attempt, which is rolled back;
+        - **cancel**: as :meth:`atomic`; nothing is tried again.
+        """
+        return await run_in_attempts(
+            self, function, (args, kwargs), attempts=attempts, isolation=isolation, read_only=read_only
+        )
+
+    def retried_block(
+        self, *, isolation: IsolationLevel | None, read_only: bool
+    ) -> AbstractAsyncContextManager[Session]:
+        """The block of one attempt of :meth:`retry`."""
+        self._refuse_to_retry_inside()
+        return self.atomic(isolation=isolation, read_only=read_only)
+
+    def _refuse_to_retry_inside(self) -> None:
+        if innermost(self.engine) is not None:
+            raise TransactionMisuse(
+                f"retry() on {self.config.alias!r} inside of another transaction: a conflict ends the whole of it, so "
+                "retry that one instead",
+            )
+
+    def note_retry(self) -> None:
+        """Counts one more attempt."""
+        pool_of(self.engine).counts.retried += 1
 
     def require_isolation(self, isolation: IsolationLevel | None) -> None:
         """Raises ``TransactionMisuse`` for an isolation level that this family has not."""

@@ -53,6 +53,8 @@ class PoolCounts:
     """Callers who got ``PoolTimeout``."""
     overloads: int = 0
     """Callers who got ``PoolOverloaded``."""
+    retried: int = 0
+    """What was tried once more: connections, transactions."""
 
 
 @dataclass(frozen=True, slots=True)
