@@ -5,6 +5,7 @@ from .config import DatabaseConfig, Family, IsolationLevel, TLSMode
 from .database import Database
 from .errors import (
     AsyncDBError,
+    CommitInDoubt,
     ConfigurationError,
     ConnectFailed,
     DatabaseClosed,
@@ -25,13 +26,15 @@ from .errors import (
     UncommittedWrites,
 )
 from .health import Health
-from .pool import PoolCounts, PoolStats
+from .limits import statement_limit
 from .retry import retried
 from .session import Session
+from .statistics import PoolCounts, PoolStats
 from .streaming import RowStream
 
 __all__ = [
     "AsyncDBError",
+    "CommitInDoubt",
     "ConfigurationError",
     "ConnectFailed",
     "Database",
@@ -63,4 +66,5 @@ __all__ = [
     "errors",
     "registry",
     "retried",
+    "statement_limit",
 ]

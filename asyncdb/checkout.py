@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,10 @@ class Checkout:
             self._loop.call_soon_threadsafe(_lost, record)  # the collector runs in any thread
         except RuntimeError:  # the loop is closed
             self.dbapi_connection.abort()
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<Checkout from {self.dbapi_connection.config}>"
 
 
 def _lost(record: Any) -> None:

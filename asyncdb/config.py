@@ -66,14 +66,36 @@ class DatabaseConfig(BaseModel):
     look sees that for nothing; a ping is for what drops idle connections in silence (NAT, proxies, firewalls),
     and the shortest such limits in common use are 50 to 60 s. 0: a ping at every checkout, as SQLAlchemy's."""
 
+    leak_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a connection that is still held is reported, once, with the place that took it. None: off,
+    because to note the place costs some microseconds at each checkout; in a Django project on under ``DEBUG``."""
+    held_idle_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a connection is reported that is held while nothing is asked of it, as across a call to
+    another service. None: off; in a Django project on under ``DEBUG``."""
+
     connect_timeout: float = Field(default=10.0, gt=0)
     """Seconds for the whole login: TCP, TLS, authentication, session settings."""
     ping_timeout: float = Field(default=2.0, gt=0)
     """Seconds for the answer to a ping, after which the connection counts as dead."""
     read_timeout: float | None = Field(default=300.0, gt=0)
     """Seconds to wait for the reply to one statement, after which the connection is dropped. None: no bound."""
+    statement_timeout: float | None = Field(default=None, gt=0)
+    """Seconds that the server may work on one statement; MySQL itself stops only SELECTs, the client stops the rest a
+    second later. None: the server's own limit, because a stream that is read slowly is one long statement to MySQL,
+    and ``read_timeout`` bounds the wait in any case. ``statement_limit()`` says another for some calls."""
+    lock_timeout: float | None = Field(default=None, gt=0)
+    """Seconds that a statement waits for a lock, in whole seconds on MySQL. None: the server's own, 50 s for rows on
+    MySQL, no bound on PostgreSQL, where ``read_timeout`` is one. SQLite has ``busy_timeout``."""
+    tcp_keepalive: float | None = Field(default=30.0, ge=1)
+    """Seconds of silence after which the system asks whether the peer is there, three times ten seconds apart; what
+    was sent may stay unacknowledged as long. Thirty keeps a path open through firewalls and NAT, which forget it after
+    50 s at the earliest in common use. None: the system's own, two hours on Linux."""
     close_timeout: float = Field(default=1.0, gt=0)
     """Seconds of grace for a polite goodbye, after which the socket is closed without one."""
+    commit_grace: float = Field(default=2.0, ge=0)
+    """Seconds that a COMMIT may go on when its task is cancelled, so that its outcome is known. A commit takes
+    milliseconds; two seconds outlast a disk that stalls, and end well before a server that shuts down loses patience.
+    0: the cancellation is raised at once, and leaves each such commit in doubt."""
     busy_timeout: float = Field(default=5.0, ge=0)
     """SQLite alone: seconds to wait for another connection's lock."""
 
@@ -156,6 +178,9 @@ class DatabaseConfig(BaseModel):
     def _coherent(self) -> Self:
         if self.pool_recycle != -1 and self.pool_recycle <= 0:
             raise ValueError("pool_recycle must be a positive number of seconds, or -1")
+        explicit = self.model_fields_set >= {"read_timeout", "statement_timeout"}
+        if explicit and (self.read_timeout or 0) and (self.statement_timeout or 0) >= (self.read_timeout or 0):
+            raise ValueError("statement_timeout must be below read_timeout: the server's word comes first")
         if self.tls in ("verify_ca", "verify_identity") and self.tls_ca is None and self.family != "mysql":
             raise ValueError(f"tls={self.tls!r} needs tls_ca, the certificate authority to verify against")
         if self.tls in (None, "disabled") and (self.tls_ca or self.tls_cert or self.tls_key):
@@ -169,6 +194,8 @@ class DatabaseConfig(BaseModel):
                 raise ValueError("a SQLite database needs a file name or ':memory:'")
             if self.host or self.port or self.user or self.password or self.unix_socket or self.tls:
                 raise ValueError("SQLite takes no host, port, unix_socket, user, password or tls")
+            if self.lock_timeout is not None:
+                raise ValueError("lock_timeout: SQLite has busy_timeout in its place")
             if self.isolation_level not in (None, "SERIALIZABLE"):
                 raise ValueError("isolation_level: each transaction of SQLite is SERIALIZABLE")
         elif self.host and self.unix_socket:

@@ -19,9 +19,9 @@ from .engine import create_engine, dialect_of, pool_of
 from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
 from .health import Health
-from .pool import PoolStats
 from .retry import run_in_attempts
 from .session import Session, SessionBlock
+from .statistics import PoolStats
 from .transaction import Atomic, current_session, innermost
 
 T = TypeVar("T")
@@ -213,7 +213,10 @@ class Database(Fetching):
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         session = current_session(self.engine)
-        return nullcontext(session) if session is not None else _OneStatement(self.engine)
+        return nullcontext(session) if session is not None else self._session_of_its_own()
+
+    def _session_of_its_own(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return _OneStatement(self.engine)
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.

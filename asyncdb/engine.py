@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import URL
@@ -45,7 +45,10 @@ def create_engine(
         connection: PhysicalConnection = dialect.open(source() if source is not None else config)
         return connection
 
-    pool = Pool(open_connection, config)
+    async def end_running(running: Sequence[Any]) -> int:
+        return await dialect.end_running(running)
+
+    pool = Pool(open_connection, config, end_running)
     engine = create_async_engine(
         URL.create(f"{config.family}+asyncdb", host=config.host, port=config.port, database=config.database or None),
         pool=pool,

@@ -12,6 +12,7 @@
     │   └── PoolExhaustedByTask       the task that asks holds every connection itself
     ├── DatabaseClosed                the ``Database`` was closed                (sqlalchemy InvalidRequestError)
     ├── ConnectFailed                 the server cannot be reached or refuses    (sqlalchemy OperationalError)
+    ├── CommitInDoubt                 a COMMIT was sent and its reply was lost   (sqlalchemy OperationalError)
     ├── TransactionError              the transaction cannot do what was asked   (sqlalchemy InvalidRequestError)
     │   ├── UncommittedWrites         a session ended with writes nobody committed
     │   ├── TransactionOwnedByTask    another task's transaction was reached
@@ -77,6 +78,21 @@ class ConnectFailed(AsyncDBError, sa_exc.OperationalError):
 
     def __init__(self, message: str, orig: BaseException) -> None:
         super().__init__(statement=None, params=None, orig=orig, hide_parameters=True)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CommitInDoubt(AsyncDBError, sa_exc.OperationalError):
+    """A COMMIT was sent and its reply was lost: the transaction is either whole on the server, or not there at all.
+
+    Nothing was run again, and nothing may be without a look: search for what the transaction wrote, by a key of its
+    own. ``__cause__`` and ``orig`` are the driver's error.
+    """
+
+    def __init__(self, message: str, orig: BaseException) -> None:
+        super().__init__(statement="COMMIT", params=None, orig=orig, hide_parameters=True, connection_invalidated=True)
         self.message = message
 
     def __str__(self) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
-__all__ = ["await_", "greenlet_spawn", "in_greenlet", "spawned"]
+__all__ = ["await_", "frames_of_the_caller", "greenlet_spawn", "in_greenlet", "spawned"]
 
 T = TypeVar("T")
 
@@ -88,3 +89,14 @@ async def spawned(function: Callable[..., T], args: tuple[Any, ...], kwargs: Map
     if len(idle) < _MOST_IDLE:
         idle.append(worker)
     return result  # type: ignore[no-any-return]  # what the function returned
+
+
+def frames_of_the_caller() -> Iterator[FrameType]:
+    """The frames beneath, innermost first: of this greenlet, then of the one that waits for it, and so on."""
+    frame: FrameType | None = sys._getframe(1)
+    here: Any = getcurrent()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        if frame is None and (here := here.parent) is not None:
+            frame = here.gr_frame

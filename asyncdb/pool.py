@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any, NoReturn, cast
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -21,52 +20,21 @@ from sqlalchemy.util import queue as sqla_queue
 from .checkout import Checkout
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
+from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
+from .leaks import LeakFinder
+from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 
 log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
 _JITTER = 0.1
+_A_MOMENT = 0.5
+"""Seconds that a close by force leaves for ending on the server what was cut."""
 _OF_IDLE_LIMIT = 0.9
 """The server counts idleness on its own clock, from its own side of the wire; a tenth earlier is safely before it."""
-
-
-@dataclass(slots=True)
-class PoolCounts:
-    """What has happened since the pool was made; ``*_ms`` are milliseconds in all."""
-
-    checkouts: int = 0
-    waits: int = 0
-    """Checkouts that had to stand in line."""
-    wait_ms: float = 0.0
-    connects: int = 0
-    connect_ms: float = 0.0
-    connect_errors: int = 0
-    pings: int = 0
-    recycled: int = 0
-    """Connections replaced because of their age."""
-    found_dead: int = 0
-    """Idle connections found dead at checkout and replaced."""
-    timeouts: int = 0
-    """Callers who got ``PoolTimeout``."""
-    overloads: int = 0
-    """Callers who got ``PoolOverloaded``."""
-    retried: int = 0
-    """What was tried once more: connections, transactions."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """The pool at one moment, in connections and callers, and what has happened since it was made."""
-
-    size: int
-    """Connections that may be open at once: ``pool_size + max_overflow``."""
-    checked_out: int
-    idle: int
-    waiting: int
-    counts: PoolCounts
 
 
 class Pool(AsyncAdaptedQueuePool):
@@ -79,13 +47,22 @@ class Pool(AsyncAdaptedQueuePool):
     _pool: WaitingLine
     _invalidate_time: float
 
-    def __init__(self, open_connection: Callable[[], PhysicalConnection], config: DatabaseConfig, **kw: Any) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], PhysicalConnection],
+        config: DatabaseConfig,
+        end_running: EndRunning | None = None,
+        **kw: Any,
+    ) -> None:
         self.config = config
+        self._ending = Ending(config.alias, end_running)
+        self._end_running = end_running
         self.counts = PoolCounts()
         self.closed = False
         self._open_connection = open_connection
         self._records: set[ConnectionPoolEntry] = set()
         self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
+        self._leaks = LeakFinder(config, self.counts) if LeakFinder.wanted(config) else None
         self._returned = asyncio.Event()
         super().__init__(
             cast("Any", self._connect),
@@ -100,6 +77,7 @@ class Pool(AsyncAdaptedQueuePool):
         return Pool(
             self._open_connection,
             self.config,
+            self._end_running,
             echo=self.echo,
             logging_name=self._orig_logging_name,
             _dispatch=self.dispatch,
@@ -113,7 +91,8 @@ class Pool(AsyncAdaptedQueuePool):
 
     def stats(self) -> PoolStats:
         """Counts connections and callers now; costs no wait and no round trip."""
-        counts = PoolCounts(**{field.name: getattr(self.counts, field.name) for field in fields(PoolCounts)})
+        self.counts.killed = self._ending.ended
+        counts = self.counts.copy()
         return PoolStats(
             size=self.size() + self._max_overflow,
             checked_out=max(0, self.checkedout()),
@@ -180,6 +159,8 @@ class Pool(AsyncAdaptedQueuePool):
             raise
         self.counts.checkouts += 1
         self._holders[record] = holder
+        if self._leaks is not None:
+            self._leaks.took(record, holder)
         return record
 
     def _take(self, holder: asyncio.Task[Any] | None) -> ConnectionPoolEntry:
@@ -261,6 +242,7 @@ class Pool(AsyncAdaptedQueuePool):
         now = time.monotonic()
         if look is Liveness.DEAD:
             self.counts.found_dead += 1
+            connection.counted = True
             record.invalidate()
         elif now >= record.info[_EXPIRES]:
             self.counts.recycled += 1
@@ -292,6 +274,8 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._holders.pop(record, None)
+        if self._leaks is not None:
+            self._leaks.gave_back(record)
         connection: Any = record.dbapi_connection
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
@@ -317,16 +301,41 @@ class Pool(AsyncAdaptedQueuePool):
             connection.doom = "it came back with a transaction open"
         record.invalidate()
 
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        if terminate:
+            self._count(connection)
+        try:
+            super()._close_connection(connection, terminate=terminate)
+        finally:
+            self._end(connection)
+
+    def _count(self, connection: Any) -> None:
+        if connection.counted:
+            return
+        connection.counted = True
+        self.counts.in_doubt += connection.in_doubt
+        if (cause := connection.cause) is not None:
+            self.counts.invalidated[cause] = self.counts.invalidated.get(cause, 0) + 1
+
+    def _end(self, connection: Any) -> None:
+        """Has the server end what it still runs for a connection that is closed here."""
+        running, connection.running = connection.running, None
+        if running is not None:
+            self._ending.soon(running)
+
     # -- closing -------------------------------------------------------------------------------------------------
 
     async def drain(self, timeout: float) -> int:
         """Closes the pool: idle connections now, the others as they come back, what is left after ``timeout`` by force.
+
+        What these leave running is ended on the server, within the same time and a moment.
 
         - **units**: seconds; returns the connections that had to be closed by force;
         - **cancel**: what is left is closed by force before the cancellation goes on.
         """
         self.closed = True
         self._pool.wake_all()
+        ends = time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
                 await self._close_idle()
@@ -335,8 +344,12 @@ class Pool(AsyncAdaptedQueuePool):
                     await self._returned.wait()
         except TimeoutError:
             pass
-        finally:
-            left = self.abandon()
+        except BaseException:
+            self.abandon()
+            self._ending.abandon()
+            raise
+        left = self.abandon()
+        await self._ending.drain(max(_A_MOMENT, ends - time.monotonic()))
         return left
 
     async def _close_idle(self) -> None:
@@ -365,6 +378,8 @@ class Pool(AsyncAdaptedQueuePool):
         for record in left:
             if record.in_use:
                 record.dbapi_connection.abort()
+                self._count(record.dbapi_connection)
+                self._end(record.dbapi_connection)
             else:
                 record.dbapi_connection.discard()
         return len(left)

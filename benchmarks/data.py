@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 import random
+from decimal import Decimal
 
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from .schema import Account, Base, City, Country, Transfer
+from .schema import Account, Base, City, Country, Station, Transfer
 
 COUNTRIES = 100
 CITIES = 5_000
 ACCOUNTS = 10_000
+STATIONS = 1_200
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzäéñß"
 
@@ -41,10 +43,27 @@ async def prepare(engine: AsyncEngine, seed: int) -> None:
         }
         for i in range(CITIES)
     ]
+    stations = [
+        {
+            "id": i,
+            "country_id": i % COUNTRIES,
+            "code": f"{i:08}",
+            "name": name(),
+            "latitude": round(source.uniform(-90, 90), 5),
+            "longitude": round(source.uniform(-180, 180), 5),
+            "height": Decimal(source.randint(-40_000, 500_000)) / 100,
+            "manned": source.random() < 0.5,
+            "founded": begin.date() - datetime.timedelta(days=source.randrange(60_000)),
+            "passengers": source.randint(0, 10**10),
+            "updated": begin + datetime.timedelta(seconds=source.randrange(10**8)),
+        }
+        for i in range(STATIONS)
+    ]
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
         await connection.execute(insert(Country), countries)
         await connection.execute(insert(City), cities)
+        await connection.execute(insert(Station), stations)
         await connection.execute(insert(Account), [{"id": i, "balance": 1_000_000} for i in range(ACCOUNTS)])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
-from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, String
+from pydantic import BaseModel, TypeAdapter
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Numeric, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -49,4 +51,38 @@ class Transfer(Base):
     amount: Mapped[int] = mapped_column(BigInteger)
 
 
+class Station(Base):
+    __tablename__ = "station"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    country_id: Mapped[int] = mapped_column(ForeignKey("country.id"))
+    code: Mapped[str] = mapped_column(String(8))
+    name: Mapped[str] = mapped_column(String(80))
+    latitude: Mapped[float] = mapped_column(Double)
+    longitude: Mapped[float] = mapped_column(Double)
+    height: Mapped[Decimal] = mapped_column(Numeric(8, 2))
+    manned: Mapped[bool]
+    founded: Mapped[datetime.date]
+    passengers: Mapped[int] = mapped_column(BigInteger)
+    updated: Mapped[datetime.datetime] = mapped_column(DateTime)
+
+
+class StationOut(BaseModel):
+    """A station as an endpoint returns it: all of its columns."""
+
+    id: int
+    country_id: int
+    code: str
+    name: str
+    latitude: float
+    longitude: float
+    height: Decimal
+    manned: bool
+    founded: datetime.date
+    passengers: int
+    updated: datetime.datetime
+
+
 CITY_COLUMNS = ("id", "country_id", "name", "population", "latitude", "longitude", "updated")
+STATION_COLUMNS = tuple(StationOut.model_fields)
+STATIONS_OUT = TypeAdapter(list[StationOut])

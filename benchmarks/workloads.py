@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from .data import ACCOUNTS, CITIES, COUNTRIES
+from .data import ACCOUNTS, CITIES, COUNTRIES, STATIONS
 
 PAGE = 100
 JOINED = 20
+MODELS = 1_000
 
 
 def to_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -86,4 +87,14 @@ class MixedTransaction(Workload):
         return number % ACCOUNTS, (number + 1) % ACCOUNTS, 1 + number % 7  # one account each, as above
 
 
-WORKLOADS: tuple[type[Workload], ...] = (PointRead, ListToJson, JoinedRead, Transaction, MixedTransaction)
+class RowsToModels(Workload):
+    name = "W6"
+    title = f"{MODELS:,} rows of 11 columns into pydantic models"
+    method = "models"
+
+    def arguments(self, number: int) -> tuple[Any, ...]:
+        first = self._keys[number % CITIES] % (STATIONS - MODELS)
+        return first, first + MODELS - 1
+
+
+WORKLOADS: tuple[type[Workload], ...] = (PointRead, ListToJson, JoinedRead, Transaction, MixedTransaction, RowsToModels)

@@ -123,7 +123,9 @@ class Block(AbstractAsyncContextManager[Session]):
             self._require_task()
             self._ground.cut_short()
             await self._ground.run(self._leave, error)
-            for hook, robust in self._wrapper.hooks_due():
+            if hooks := self._wrapper.hooks_due():
+                await self._ground.over()
+            for hook, robust in hooks:
                 await self._run_hook(hook, robust=robust)
         finally:
             await self._ground.leave()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning
@@ -42,6 +42,7 @@ def register() -> None:
     checks.register(check_asyncdb)
     checks.register(check_settings)
     checks.register(check_hooks)
+    checks.register(check_fields, Tags.models)
     checks.register(check_deployment)
     checks.register(check_middleware, deploy=True)
     checks.register(check_servers, Tags.database)
@@ -131,6 +132,26 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             code = "E001" if "ASYNC_DB[" in str(err).partition(":")[0] else "E002"
             messages.append(_error(code, str(err), f"Correct ASYNC_DB[{alias!r}] or DATABASES[{alias!r}]."))
     return messages
+
+
+def check_fields(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E020: a field with a column that SQLAlchemy cannot be given, so that its model cannot be mapped."""
+    if foreign_asyncdb() is not None:
+        return []
+    from .mapping.unmappable import unconnected, why_unmappable
+
+    wrappers = unconnected()
+    return [
+        _error(
+            "E020", f"{model._meta.label}.{field.name} cannot be mapped: {reason}.", f"{remedy[0].upper()}{remedy[1:]}."
+        )
+        for config in (apps.get_app_configs() if app_configs is None else app_configs)
+        for model in config.get_models()
+        if not model._meta.proxy
+        for field in model._meta.local_concrete_fields
+        if (found := why_unmappable(field, wrappers=wrappers)) is not None
+        for reason, _, remedy in (found.rpartition(": "),)
+    ]
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -117,12 +117,19 @@ def config_for(alias: str) -> DatabaseConfig:
         "driver_options": draft.driver_options | _mapping(alias, own, "driver_options"),
     }
     try:
-        return DatabaseConfig.of(alias=alias, family=wrapper.vendor, **_ages(wrapper) | draft.fields | own | merged)
+        return DatabaseConfig.of(
+            alias=alias, family=wrapper.vendor, **_development() | _ages(wrapper) | draft.fields | own | merged
+        )
     except ConfigurationError as err:
         if not any(re.search(rf"\b{name}\b", str(err)) for name in own):
             raise
         reason = str(err).removeprefix(f"database {alias!r}: ")
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]: {reason}") from None
+
+
+def _development() -> dict[str, float]:
+    """Who keeps a connection is found while a project is developed; a page takes no ten seconds, a call no two."""
+    return {"leak_after": 10.0, "held_idle_after": 2.0} if settings.DEBUG else {}
 
 
 def bridge_for(alias: str) -> Bridge:

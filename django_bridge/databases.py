@@ -17,10 +17,10 @@ from asyncdb.transaction import Lent, innermost
 from . import connections
 from .conf import bridge_for, config_for
 from .connected import announce
-from .errors import JoinRefused
+from .errors import JoinRefused, ScopeOwnedByTask
 from .joined.caller import caller_beneath, is_in_a_test, is_of_an_async_view, where_the_orm_is
-from .joined.database import JoinedDatabase
-from .scopes import has_caller
+from .joined.database import JoinedDatabases
+from .scopes import has_caller, has_its_own_scope
 from .wrappers import mysqldb
 
 __all__ = ["BridgedDatabase", "database"]
@@ -60,7 +60,12 @@ class BridgedDatabase(Database):
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         if not has_caller() or innermost(self.engine) is not None:
-            return super()._session_for_statement()
+            try:
+                return super()._session_for_statement()
+            except ScopeOwnedByTask:
+                if not has_its_own_scope():
+                    raise
+                return self._session_of_its_own()  # the block around is another task's, which this one has left
         return _Door(self, "_session_for_statement", {}, join=False)
 
     async def place(self, *, join: bool, with_the_orm: bool) -> Any:
@@ -81,8 +86,9 @@ class BridgedDatabase(Database):
                 "of its own would not see: join it (session(join=True), atomic(join=True), or "
                 f"ASYNC_DB[{alias!r}]['join'] = 'always'), or call the async code outside of transaction.atomic()",
             )
-        key = f"{alias} joined to {id(caller)}"
-        return registry.get(key, partial(JoinedDatabase, self, caller))
+        joined = registry.get(f"{alias} joined", partial(JoinedDatabases, self))
+        assert isinstance(joined, JoinedDatabases)
+        return joined.of(caller, self)
 
     @property
     def _django_can_connect(self) -> bool:

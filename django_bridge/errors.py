@@ -11,6 +11,8 @@
     │   ├── UnmappableField     a field has no column that SQLAlchemy could read      (TypeError)
     │   ├── GeneratedColumn     a column that the database computes was written       (TypeError)
     │   └── FieldValueError     a field cannot take the value of a parameter          (ValueError)
+    ├── asyncdb.CommitInDoubt
+    │   └── CommitInDoubt       the same, as the ORM raises it                    (django.db.OperationalError)
     └── asyncdb.TransactionMisuse
         ├── DurableNested       ``atomic(durable=True)`` inside another block         (RuntimeError)
         └── JoinRefused         sync code beneath is in a transaction, and nobody said whether to join it
@@ -28,10 +30,13 @@ SQLAlchemy's in a session.
 from __future__ import annotations
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db.utils import OperationalError
 
+from asyncdb import errors
 from asyncdb.errors import AsyncDBError, TransactionMisuse
 
 __all__ = [
+    "CommitInDoubt",
     "DurableNested",
     "FieldValueError",
     "GeneratedColumn",
@@ -45,6 +50,14 @@ __all__ = [
     "ScopeOwnedByTask",
     "UnmappableField",
 ]
+
+
+class CommitInDoubt(errors.CommitInDoubt, OperationalError):
+    """A COMMIT of the ORM, or of ``atomic()``, was sent and its reply was lost; see :class:`asyncdb.CommitInDoubt`.
+
+    Both names catch it, and so does ``django.db.OperationalError``: catch it first, for what it stops must not be
+    run again.
+    """
 
 
 class ScopeError(AsyncDBError):

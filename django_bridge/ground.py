@@ -50,6 +50,9 @@ class Ground(Protocol):
     def abandon(self, shared: SharedTransaction) -> None:
         """Rolls everything back from whatever task, without waiting."""
 
+    async def over(self) -> None:
+        """Called when the transaction is over, before its hooks run, which may begin others."""
+
     async def leave(self) -> None:
         """Called when the block is over, however it ended."""
 
@@ -108,6 +111,9 @@ class InScope:
     def abandon(self, shared: SharedTransaction) -> None:
         self.wrapper.abandon("its atomic() block was left in another task")
         shared.close()
+
+    async def over(self) -> None:
+        """Nobody has been kept waiting."""
 
     async def leave(self) -> None:
         self._close_scope()

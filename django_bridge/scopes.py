@@ -33,6 +33,7 @@ __all__ = [
     "OUTSIDE",
     "Scope",
     "has_caller",
+    "has_its_own_scope",
     "hidden",
     "inherited",
     "lending",
@@ -341,6 +342,12 @@ def usable() -> Scope | None:
     if there.holds_state:
         there.refuse(task)
     return None
+
+
+def has_its_own_scope() -> bool:
+    """Whether the running task has opened the scope that it is in."""
+    there = _current.get()
+    return isinstance(there, Scope) and not there.closed and there.owner is asyncio.current_task()
 
 
 def has_caller() -> bool:

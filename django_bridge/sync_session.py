@@ -42,6 +42,11 @@ class _DjangosSession(FollowingSession):
                 connection.begin()
         super().django_went_back()
 
+    def keep_savepoints(self) -> None:
+        """Releases those that nobody ended: blocks of Django's, which would outlive the session."""
+        while (nested := self.get_nested_transaction()) is not None:
+            nested.commit()
+
     def commit(self) -> NoReturn:
         raise TransactionMisuse("Django's transaction.atomic() commits: remove commit(), or nest a begin_nested()")
 
@@ -84,10 +89,13 @@ def sync_session(
         try:
             yield db
             db.flush()
+            db.keep_savepoints()
         finally:
             following.end()
-            lent.sever()
-            db.close()
+            try:
+                db.close()  # goes back to savepoints that are still open, each of them a block of Django's
+            finally:
+                lent.sever()
 
 
 def _connection(wrapper: Any, link: Link, lent: LentConnection) -> Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import DatabaseConfig
@@ -40,6 +40,13 @@ class PhysicalDialect(_Dialect):
     def open(self, config: DatabaseConfig) -> Any:
         """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
         raise NotImplementedError
+
+    async def end_running(self, running: Sequence[Any]) -> int:
+        """Ends statements on the server whose connections are closed here; returns how many it is sure of.
+
+        ``running`` is what ``what_runs()`` of the connections gave.
+        """
+        return 0
 
     def release(self) -> None:
         """Gives back what the dialect itself holds, once its pool is closed."""
@@ -93,6 +100,7 @@ class PhysicalDialect(_Dialect):
             if keeper is not None:
                 keeper.failed("its savepoint could not be rolled back")
             raise
+        link.forget_limit()
         if keeper is not None:
             keeper.rolled_back_to_savepoint()
         link.wrote = link.wrote_before.get(name, link.wrote)

@@ -8,6 +8,8 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.dialects.mysql.asyncmy import (
@@ -24,8 +26,9 @@ from ..greenlets import await_, in_greenlet
 from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
+from .mysql_kill import IDENTITY, Identity, kill
 from .physical import Liveness, PhysicalConnection, TransactionOptions
-from .sockets import SocketLook, shut_down
+from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
 
@@ -38,6 +41,10 @@ _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 _SERVER_GOES_AWAY = frozenset({1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1836, 1927, 3169, 4031})
 """Complete error packets after which the connection is of no use: shutdown, kill, idle time-out, network."""
+_UNSENT = frozenset({2006, 4031})
+"""Errors with which a statement was certainly not executed: asyncmy could not send it, the server had closed before."""
+_INTERRUPTED = (_SERVER_GOES_AWAY - _UNSENT) | {1317}
+"""Replies to a COMMIT that was stopped amid its work, as one that waits for a replica's word when it is applied."""
 
 
 class _Cursor(BoundedCursor, AsyncAdapt_asyncmy_cursor):
@@ -69,11 +76,15 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
 
+    identity: Identity | None = None
+
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
         # Kept here, for asyncmy forgets it when a cancelled read made it close, and a close may wait for ever.
         self._transport = self._connection._transport
-        self._socket_look = SocketLook(self._transport.get_extra_info("socket").fileno())
+        fileno = self._transport.get_extra_info("socket").fileno()
+        self._socket_look = SocketLook(fileno)
+        keep_alive(fileno, config.tcp_keepalive)
 
     @property
     def server_in_transaction(self) -> bool:
@@ -125,6 +136,18 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         code = error.args[0] if error.args else None
         return code == _DEADLOCK or (code == _LOCK_TIMEOUT and self.rollback_on_lock_timeout)
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        name, value = _limit(self._connection, seconds or 0)
+        own = self.config.session_settings.get(name, "DEFAULT")
+        await self.send(f"SET SESSION {name} = {own if seconds is None else value}")
+
+    def may_be_applied(self, error: BaseException) -> bool:
+        code = error.args[0] if isinstance(error, self.dbapi.Error) and error.args else None
+        return super().may_be_applied(error) or (code not in _UNSENT and not _is_complete(code)) or code in _INTERRUPTED
+
+    def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
+        return None if self.identity is None else (self.config, self.identity)
 
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
@@ -181,15 +204,24 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
 
     def open(self, config: DatabaseConfig) -> Connection:
         login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
-        raw, (wait_timeout, isolation, rollback_on_timeout) = await_(login)
+        raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
+        connection.identity = Identity(*identity)
         return connection
 
-    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[int, str, int]]:
+    async def end_running(self, running: Sequence[tuple[DatabaseConfig, Identity]]) -> int:
+        config = running[-1][0].model_copy(update={"session_settings": {}, "init_command": None, "database": ""})
+        raw, (_, _, _, *identity) = await self._login(config)
+        try:
+            return await kill(raw, Identity(*identity), [victim for _, victim in running])
+        finally:
+            raw.close()
+
+    async def _login(self, config: DatabaseConfig) -> tuple[Any, tuple[Any, ...]]:
         from asyncmy.connection import Connection as Raw  # an extra
 
         arguments = connect_arguments(config)
@@ -205,7 +237,13 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
     async def _make_session(self, raw: Any, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
-        settings: dict[str, Any] = {"autocommit": 1, **config.session_settings}
+        settings: dict[str, Any] = {"autocommit": 1}
+        if config.statement_timeout is not None:
+            settings |= dict([_limit(raw, config.statement_timeout)])
+        if config.lock_timeout is not None:
+            seconds = math.ceil(config.lock_timeout)
+            settings |= {"innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds}
+        settings |= config.session_settings
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
         if config.init_command:
@@ -217,7 +255,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
                 f"database {config.alias!r}: sql_mode has NO_BACKSLASH_ESCAPES, in which asyncmy cannot quote bytes "
                 "safely: take it out of the server's sql_mode or set another in session_settings",
             )
-        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout")
+        await raw.query(f"SELECT @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, {IDENTITY}")
         return raw._result.rows[0]
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
@@ -226,8 +264,19 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
         code = e.args[0] if e.args else None
-        complete = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
-        return not complete or code in _SERVER_GOES_AWAY
+        return not _is_complete(code) or code in _SERVER_GOES_AWAY
+
+
+def _limit(raw: Any, seconds: float) -> tuple[str, float]:
+    """The session's variable that limits a statement, and its value: of SELECTs alone on MySQL, of all on MariaDB."""
+    if "MariaDB" in raw.get_server_info():
+        return "max_statement_time", seconds
+    return "max_execution_time", max(1, round(seconds * 1000))
+
+
+def _is_complete(code: Any) -> bool:
+    """Whether an error's number is the server's own, so that its packet arrived whole."""
+    return isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:

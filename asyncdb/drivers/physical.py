@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 
 from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
+from ..limits import UNSAID, limit_of_context
+from .bounds import NO_ANSWER, NO_REPLY, Bounds
+from .committing import Committing
 from .statements import Kind
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 else:
     _Connection = object
 
-T = TypeVar("T")
 log = logging.getLogger("asyncdb.transaction")
 
 
@@ -75,7 +76,6 @@ class TransactionOptions:
 
 
 DEFAULT_OPTIONS = TransactionOptions()
-_NO_REPLY = "no reply"
 _ENDS_ITSELF = (
     "begins and ends its transaction itself: leave it normally to commit, raise to roll back, nest one for less"
 )
@@ -112,10 +112,9 @@ def _name(task: asyncio.Task[Any] | None) -> str:
     return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
-class PhysicalConnection(_Connection):
+class PhysicalConnection(Committing, Bounds, _Connection):
     """Mixin of SQLAlchemy's adapted connections: the transaction state of one physical connection."""
 
-    config: DatabaseConfig
     isolation_level_of_server: str = ""
     idle_limit: float | None = None
     """Seconds after which the server itself closes an idle connection; None: it does not."""
@@ -145,8 +144,9 @@ class PhysicalConnection(_Connection):
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
-        self._overdue: float | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
+        self.may_have_written = self.in_doubt = False
+        self.running = self.gave_up = None
+        self.begin_limits()
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 
@@ -164,20 +164,12 @@ class PhysicalConnection(_Connection):
         """Looks at the socket; sends nothing, waits for nothing."""
         raise NotImplementedError
 
-    async def probe(self) -> None:
-        """Asks the server for a sign of life: one round trip; raises the driver's error if there is none."""
-        raise NotImplementedError
-
     async def send(self, sql: str) -> None:
         """Sends one statement that has no rows and no parameters."""
         raise NotImplementedError
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         """Sends BEGIN with an isolation level, None being the connection's own."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """Closes the socket at once, without a goodbye, from any state; never waits, never raises."""
         raise NotImplementedError
 
     def discard(self) -> None:
@@ -188,76 +180,29 @@ class PhysicalConnection(_Connection):
         """Whether the server has rolled back the whole transaction along with this error."""
         raise NotImplementedError
 
-    # -- bounds --------------------------------------------------------------------------------------------------
+    @property
+    def cause(self) -> str | None:
+        """Why it was dropped in use, as the pool counts it; None where it was replaced, or came to its end."""
+        if self.gave_up is not None:
+            return self.gave_up
+        if self.errors_met or self.in_doubt or self.poison:
+            return "lost"
+        return None if self.doom is None or NO_ANSWER in self.doom else "unclean"
 
-    async def bounded(self, work: Awaitable[T]) -> T:
-        """Waits for a reply, at most ``read_timeout`` seconds; then the socket is closed and the driver raises."""
-        limit = self.config.read_timeout
-        if limit is None:
-            return await work
-        self._expect_within(limit)
-        try:
-            return await work
-        finally:
-            self._overdue = None
+    @property
+    def can_change_limit(self) -> bool:
+        """Whether the server listens now; if not, the statement that comes fails anyway."""
+        return True
 
-    def wait_for(self, work: Awaitable[T]) -> T:
-        """:meth:`bounded`, for a greenlet that waits."""
-        limit = self.config.read_timeout
-        if limit is None:
-            return await_(work)
-        self._expect_within(limit)
-        try:
-            return await_(work)
-        finally:
-            self._overdue = None
+    @property
+    def closed_by_server(self) -> bool:
+        return self.look() is Liveness.DEAD
 
-    def _expect_within(self, limit: float) -> None:
-        self._overdue = time.monotonic() + limit
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
-
-    def _watch(self) -> None:
-        """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
-        self._watchdog = None
-        if self._overdue is None:
-            return
-        left = self._overdue - time.monotonic()
-        if left > 0:
-            self._watchdog = self._loop.call_later(left, self._watch)
-        else:
-            self._give_up(f"{self.config.read_timeout:g} s (read_timeout)")
-
-    def _give_up(self, limit: str) -> None:
-        self.doom = f"{_NO_REPLY} within {limit}"
-        self.abort()
-
-    def unwatch(self) -> None:
-        """Ends the watch, for a connection that is closed."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
-
-    async def prove_alive(self, *, within: float) -> None:
-        """Asks for a sign of life; raises ``TimeoutError`` or the driver's error if none comes in time.
-
-        Unless it answered, the connection is never used again: its reply may still come.
-        """
-        # The socket is closed under the driver: a cancelled psycopg first asks the server, for up to 10 s.
-        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (ping)")
-        try:
-            await self.probe()
-        except BaseException:
-            self.doom = self.doom or "no answer to a ping"
-            raise
-        finally:
-            watchdog.cancel()
-        if self.doom is not None:
-            raise TimeoutError(self.doom)
+    # -- errors --------------------------------------------------------------------------------------------------
 
     def _handle_exception(self, error: Exception) -> NoReturn:
         self.note_error(error)
-        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith(_NO_REPLY):
+        if self.doom and isinstance(error, self.dbapi.Error) and self.doom.startswith(NO_REPLY):
             raise self.dbapi.OperationalError(self.doom) from error
         super()._handle_exception(error)
 
@@ -280,6 +225,7 @@ class PhysicalConnection(_Connection):
         """Notes that a transaction is wanted; where there is one, it is that one."""
         if self.begun is Begun.NO:
             self.begun = Begun.WANTED
+            self.may_have_written = False
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
@@ -294,10 +240,17 @@ class PhysicalConnection(_Connection):
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if kind is Kind.OPAQUE and self.options.single:
             kind = Kind.READ  # what it locks is let go at its end, what it calls is committed there
+        limit = limit_of_context()
+        if limit == UNSAID:
+            limit = self._limit_of_config
+        if limit != self.limit and self.can_change_limit:
+            await_(self._change_limit_now(limit))
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
             self.wrote = True
+        if kind is not Kind.READ:
+            self.may_have_written = True
 
     def require_usable(self) -> None:
         """Raises where the transaction is over, or the connection lost."""
@@ -319,6 +272,15 @@ class PhysicalConnection(_Connection):
         """
         level = self.options.isolation or self.isolation_override or self.isolation_level_of_server
         return kind is not Kind.READ or level not in _EACH_STATEMENT_READS_ANEW
+
+    async def _change_limit_now(self, limit: float | None) -> None:
+        try:
+            await self.change_limit(limit, in_transaction=self.begun is Begun.SENT)
+        except Exception as error:
+            self._handle_exception(error)
+        except BaseException:
+            self.doom = "cancelled while its limit was set"
+            raise
 
     async def _begin_now(self) -> None:
         try:
@@ -342,12 +304,17 @@ class PhysicalConnection(_Connection):
                     raise self.dbapi.OperationalError(f"this connection is lost, nothing was committed: {self.doom}")
             elif sql == "COMMIT" and poison is None:
                 if sent:
-                    self._say(sql)
+                    self.commit_now()
             elif self.server_in_transaction:
                 self._roll_back()
         finally:
+            if sql == "COMMIT" and poison is None:
+                self._limit_in_transaction = False
+            else:
+                self.forget_limit()
             self.begun, self.options, self.wrote, self.may_commit = Begun.NO, DEFAULT_OPTIONS, False, False
             self.wrote_before.clear()
+            self.may_have_written = False
             self.poison = self.spoiled = None
         self.errors_met = False
         if sql == "COMMIT" and poison is not None:

@@ -7,6 +7,7 @@ SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -27,8 +28,9 @@ from .connecting import within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
+from .psycopg_cancel import request_to_cancel, send_requests
 from .psycopg_waits import WatchedConnection
-from .sockets import SocketLook, shut_down
+from .sockets import SocketLook, keep_alive, shut_down
 from .statements import NotingCompiler
 
 PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
@@ -37,6 +39,7 @@ PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
 _OWN_OPTIONS = frozenset(
     "host hostaddr port user password dbname connect_timeout sslmode sslrootcert sslcert sslkey".split(),
 )
+_KEEPALIVES = frozenset("keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout".split())
 _SSLMODES = {"disabled": "disable", "required": "require", "verify_ca": "verify-ca", "verify_identity": "verify-full"}
 
 
@@ -59,7 +62,10 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._socket_look = SocketLook(self._connection.pgconn.socket)
+        fileno = self._connection.pgconn.socket
+        self._socket_look = SocketLook(fileno)
+        if not _KEEPALIVES & set(config.driver_options):
+            keep_alive(fileno, config.tcp_keepalive)
 
     def cursor(self, name: Any = None, /) -> Any:
         cls: Any = _StreamCursor if name else _Cursor
@@ -97,7 +103,27 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def ends_transaction(self, error: BaseException) -> bool:
         return False  # the server refuses what follows by itself, and ``end`` asks it before a commit
 
+    @property
+    def cause(self) -> str | None:
+        return super().cause or ("lost" if self._connection.pgconn.status != ConnStatus.OK else None)
+
+    @property
+    def can_change_limit(self) -> bool:
+        return bool(self._connection.pgconn.transaction_status != TransactionStatus.INERROR)
+
+    async def tell_limit(self, seconds: float | None) -> None:
+        own = self.config.session_settings.get("statement_timeout")
+        value = "DEFAULT" if seconds is None and own is None else f"'{own}'" if seconds is None else f"'{_ms(seconds)}'"
+        await self.send(f"SET statement_timeout = {value}")
+
+    def may_be_applied(self, error: BaseException) -> bool:
+        return super().may_be_applied(error) or self._connection.pgconn.status != ConnStatus.OK
+
+    def what_runs(self) -> Any:
+        return request_to_cancel(self._connection.pgconn)
+
     def abort(self) -> None:
+        self.unwatch()
         pgconn = self._connection.pgconn
         if pgconn.status == ConnStatus.OK:
             shut_down(pgconn.socket)
@@ -158,7 +184,15 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
 
     async def _make_session(self, raw: WatchedConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings and reads the server's own, in one round trip."""
-        settings = {name: str(value) for name, value in config.session_settings.items()}
+        settings = {
+            name: _ms(seconds)
+            for name, seconds in (
+                ("statement_timeout", config.statement_timeout),
+                ("lock_timeout", config.lock_timeout),
+            )
+            if seconds is not None
+        }
+        settings |= {name: str(value) for name, value in config.session_settings.items()}
         if config.isolation_level is not None:
             settings["default_transaction_isolation"] = config.isolation_level.lower()
         made = "".join(["set_config(%s, %s, false), "] * len(settings))
@@ -177,8 +211,15 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
         link = getattr(connection, "dbapi_connection", connection)
         return super().is_disconnect(e, link, cursor)
 
+    async def end_running(self, running: Sequence[Any]) -> int:
+        return await send_requests(running)
+
     def set_readonly(self, connection: Any, value: Any) -> None:
         raise NotImplementedError("use atomic(read_only=True)")
+
+
+def _ms(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
 
 
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:

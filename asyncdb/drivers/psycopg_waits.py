@@ -16,8 +16,8 @@ from collections.abc import Generator
 from typing import Any, Final, cast
 
 import psycopg
-from psycopg.pq import ConnStatus, TransactionStatus
-from psycopg.waiting import Ready, Wait
+from psycopg.pq import ConnStatus
+from psycopg.waiting import Ready, Wait, wait_async
 
 _READABLE: Final = Ready.R
 _BUSY_FOR: Final = 0.01
@@ -35,7 +35,8 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
     async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Waits for a reply as psycopg does.
 
-        - **cancel**: what psycopg does: the server is asked to stop the statement, for some seconds at most.
+        - **cancel**: raised at once, where psycopg first waits for up to 10 s until the server has stopped the
+          statement: that is the pool's affair, and the connection must not be used again.
         """
         if timeout is not None:
             self.unwatch()
@@ -56,17 +57,12 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
             if state is None:
                 await self._pause()
             return done.value
-        except (asyncio.CancelledError, KeyboardInterrupt) as err:
-            if pgconn.transaction_status != TransactionStatus.ACTIVE:
-                raise
-            self.unwatch()
-            return await super().wait(cast("Any", _Amid(gen, state, err)), interval)
         finally:
             self._waiter = None
             if pgconn.status != ConnStatus.OK:
                 self.unwatch()
         self.unwatch()
-        return await super().wait(cast("Any", _Amid(gen, state)), interval)
+        return await wait_async(cast("Any", _Amid(gen, state)), pgconn.socket, interval)
 
     def unwatch(self) -> None:
         """Ends the watch: the socket is to be closed, or somebody else is to wait for it."""
@@ -118,17 +114,13 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
 
 
 class _Amid:
-    """A generator that waits for ``state``, as psycopg begins with one; ``error`` is raised in its first wait."""
+    """A generator that waits for ``state``, as psycopg begins with one."""
 
-    def __init__(self, gen: Generator[Any, Any, Any], state: Any, error: BaseException | None = None) -> None:
+    def __init__(self, gen: Generator[Any, Any, Any], state: Any) -> None:
         self._gen = gen
         self._state = state
-        self._error = error
 
     def __next__(self) -> Any:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
         return self._state
 
     def send(self, ready: Any) -> Any:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import sqlite3
 import uuid
+import weakref
 from typing import Any
 
 import aiosqlite
@@ -55,6 +56,7 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
     _ss_cursor_cls = _StreamCursor
     _connection: Any  # aiosqlite.Connection
     isolation_level_of_server = "SERIALIZABLE"
+    limits_on_server = False  # SQLite has none; the statement is interrupted
 
     @property
     def server_in_transaction(self) -> bool:
@@ -112,8 +114,12 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
 
     def close(self) -> None:
         self.unwatch()
-        if self._connection._running:
-            await_(self._ended(self._connection.stop()))
+        raw = self._connection
+        if raw._running:
+            raw._running = False
+            closed = self._loop.create_future()
+            raw._tx.put_nowait((closed, functools.partial(_close_in_thread, raw)))
+            await_(self._ended(closed))
 
     def _interrupt(self) -> None:
         if self._connection._connection is not None:
@@ -126,10 +132,37 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
                 await asyncio.shield(thread)
 
 
+class _KnowsItsCursors(sqlite3.Connection):
+    """Mixin of what ``sqlite3.connect`` makes.
+
+    SQLite keeps a closed connection, with its transaction and its locks, as long as one of its cursors lives, and that
+    may be as long as the traceback of a cancellation (SQLite manual, ``sqlite3_close_v2``: "zombie"; CPython from 3.11
+    on leaves the cursors alone). Nor does it roll back while a cursor that was interrupted is open.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        made = super().cursor(*args, **kwargs)
+        self._cursors.add(made)
+        return made
+
+    def close(self) -> None:
+        for cursor in list(self._cursors):
+            with contextlib.suppress(sqlite3.Error):
+                cursor.close()
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
 def _close_in_thread(raw: Any) -> object:
-    if raw._connection is not None:
-        raw._connection.close()
-        raw._connection = None
+    connection, raw._connection = raw._connection, None
+    with contextlib.suppress(sqlite3.Error):  # the thread must end, whatever this says
+        if connection is not None:
+            connection.close()
     return core._STOP_RUNNING_SENTINEL
 
 
@@ -233,6 +266,11 @@ def _pragma(value: object) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
+@functools.cache
+def _knowing(factory: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    return type(factory.__name__, (_KnowsItsCursors, factory), {})
+
+
 def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     """Translates the configuration into arguments of ``sqlite3.connect``.
 
@@ -247,6 +285,7 @@ def connect_arguments(config: DatabaseConfig) -> dict[str, Any]:
     options = {name: value for name, value in config.driver_options.items() if name != "transaction_mode"}
     return {
         **options,
+        "factory": _knowing(options.get("factory", sqlite3.Connection)),
         "database": config.database,
         "timeout": config.busy_timeout,
         "isolation_level": None,  # BEGIN is ours to send

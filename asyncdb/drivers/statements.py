@@ -7,6 +7,7 @@ Read in SQLAlchemy 2.1.9: ``sql/compiler.py`` (visit methods), ``ext/compiler.py
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,18 @@ _HARMLESS_LITERAL = re.compile(r"\*|[\w.]*|'[^'\\]*'")
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _WRITING_VERB = re.compile(r"\b(?:insert|update|delete|merge|into|call)\b", re.IGNORECASE)
+_QUOTED_NAME = re.compile(r"\"[^\"]*\"|`[^`]*`")
+_NOT_PLAIN = re.compile(
+    r"\b(?:into|for\s+(?:no\s+key\s+|key\s+)?(?:update|share)|lock\s+in|procedure|call)\b|:=|;|@", re.IGNORECASE
+)
+_CALL = re.compile(r"([\w.]+)\s*\(", re.IGNORECASE)
+_BEFORE_PARENTHESES = frozenset(
+    """
+    all and any array as between by case cast convert distinct else except exists extract filter from group having in
+    intersect interval is join lateral like not on or order over row rows select set some then trim union using values
+    when where within
+    """.split(),
+)
 _QUERIES = frozenset("select with explain values table show describe desc help pragma".split())
 _CONTROLS = frozenset("savepoint release rollback set reset use lock unlock declare fetch".split())
 _BOUNDARY = re.compile(
@@ -153,6 +166,23 @@ def _kind_of_compiled(compiled: Any, statement: str) -> Kind:
     ):
         return Kind.OPAQUE  # a construct compiled by @compiles, whose text is not ours to read
     return compiled.noted
+
+
+@functools.lru_cache(maxsize=1024)
+def is_plain_read(statement: str) -> bool:
+    """Whether SQL given as text reads and does nothing else: a SELECT that calls no function that is not known.
+
+    Remembered by its text, since an ORM sends few texts many times.
+    """
+    if "\\" in statement or "$" in statement:  # where a literal ends is then a question of the server's settings
+        return False
+    words = _QUOTED.sub(" ", _QUOTED_NAME.sub(" unknown ", statement))
+    match = _FIRST_WORD.match(words)
+    if match is None or match.group(1).lower() != "select" or _NOT_PLAIN.search(words):
+        return False
+    return all(
+        (name := call.lower()) in _PURE_FUNCTIONS or name in _BEFORE_PARENTHESES for call in _CALL.findall(words)
+    )
 
 
 def kind_of_text(statement: str) -> Kind:

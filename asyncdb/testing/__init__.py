@@ -1,4 +1,4 @@
-"""A laboratory for tests: private database servers, and a TCP proxy that counts and breaks.
+"""A laboratory for tests: private database servers, a TCP proxy that counts and breaks, and cancellation everywhere.
 
 Nothing here is mocked. The servers are real ones in temporary folders, and the
 faults happen on real sockets. Linux alone.
@@ -6,6 +6,7 @@ faults happen on real sockets. Linux alone.
 
 from __future__ import annotations
 
+from .cancelling import How, cancelled_at, cancelled_everywhere
 from .mariadb import MariaDBServer
 from .mysql import MySQLServer
 from .ports import free_port
@@ -16,6 +17,7 @@ from .servers import DatabaseServer, PrivateServer, ServerConnection
 
 __all__ = [
     "DatabaseServer",
+    "How",
     "MariaDBServer",
     "MySQLServer",
     "PostgreSQLServer",
@@ -23,5 +25,7 @@ __all__ = [
     "Proxy",
     "ServerConnection",
     "ServerFailed",
+    "cancelled_at",
+    "cancelled_everywhere",
     "free_port",
 ]

@@ -7,6 +7,7 @@ from .django_native import NativeBuiltOnce, NativeORM
 from .django_orm import DjangoORM
 from .django_sync import SyncORM
 from .our_atomic import OurAtomic
+from .our_mapped import OurMapped
 from .our_session import OurSession
 from .our_verbs import OurVerbs
 from .raw_asyncmy import RawAsyncmy
@@ -26,6 +27,7 @@ PATHS: tuple[type[Path], ...] = (
     NativeORM,
     NativeBuiltOnce,
     OurVerbs,
+    OurMapped,
     OurSession,
     OurAtomic,
 )

@@ -6,7 +6,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from .base import Path
+from .base import Path, Place
 
 _ENGINES = {"mysql": "django.db.backends.mysql", "postgresql": "django.db.backends.postgresql"}
 
@@ -18,7 +18,7 @@ def _models(engine: str) -> Any:
 
     settings.configure(
         DATABASES={"default": {"ENGINE": engine}},
-        INSTALLED_APPS=["django_bridge"],
+        INSTALLED_APPS=["django_bridge", "benchmarks"],
         USE_TZ=False,
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     )
@@ -62,20 +62,39 @@ def _models(engine: str) -> Any:
         class Meta:
             app_label, db_table, managed = "benchmarks", "transfer", False
 
-    return SimpleNamespace(City=City, Account=Account, Transfer=Transfer)
+    class Station(models.Model):  # noqa: DJ008  (nobody prints it)
+        country = models.ForeignKey(Country, models.CASCADE)
+        code = models.CharField(max_length=8)
+        name = models.CharField(max_length=80)
+        latitude = models.FloatField()
+        longitude = models.FloatField()
+        height = models.DecimalField(max_digits=8, decimal_places=2)
+        manned = models.BooleanField()
+        founded = models.DateField()
+        passengers = models.BigIntegerField()
+        updated = models.DateTimeField()
+
+        class Meta:
+            app_label, db_table, managed = "benchmarks", "station", False
+
+    return SimpleNamespace(City=City, Account=Account, Transfer=Transfer, Station=Station)
+
+
+def models_on(place: Place) -> Any:
+    """The models, with Django configured for ``place``."""
+    found = _models(_ENGINES[place.family])
+    from django.db import connections
+
+    # Read by each new wrapper.
+    connections.settings["default"].update({name.upper(): value for name, value in place.login("name").items()})
+    return found
 
 
 class DjangoPath(Path):
     """A path on Django's ORM."""
 
     async def open(self) -> None:
-        self._models = _models(_ENGINES[self.place.family])
-        from django.db import connections
-
-        # Read by each new wrapper.
-        connections.settings["default"].update(
-            {name.upper(): value for name, value in self.place.login("name").items()}
-        )
+        self._models = models_on(self.place)
 
     def _transfer(self, source: int, target: int, amount: int) -> None:
         """As a project writes it, for a thread or for ``run_django``: ``atomic()`` refuses to run on the bare loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..schema import StationOut
 from ..workloads import to_json
 from . import statements
 from .ours import OurPath
@@ -18,6 +19,9 @@ class OurVerbs(OurPath):
 
     async def page(self, first: int, last: int) -> bytes:
         return to_json(await self.database.fetch_all(statements.city_rows(first, last), into=dict))
+
+    async def models(self, first: int, last: int) -> list[StationOut]:
+        return await self.database.fetch_all(statements.station_rows(first, last), into=StationOut)
 
     async def join(self, country: int, limit: int) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await self.database.fetch_all(statements.joined_rows(country, limit))]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..schema import CITY_COLUMNS
+from ..schema import CITY_COLUMNS, STATION_COLUMNS, STATIONS_OUT, StationOut
 from ..workloads import to_json
 from .base import Path
 
+_STATION = f"SELECT {', '.join(STATION_COLUMNS)} FROM station"
 _CITY = f"SELECT {', '.join(CITY_COLUMNS)} FROM city"
 
 
@@ -50,6 +51,10 @@ class RawAsyncmy(Path):
             " JOIN country ON country.id = city.country_id WHERE city.country_id = %s ORDER BY city.id LIMIT %s",
             (country, limit),
         )
+
+    async def models(self, first: int, last: int) -> list[StationOut]:
+        rows = await self._all(f"{_STATION} WHERE id BETWEEN %s AND %s ORDER BY id", (first, last))
+        return STATIONS_OUT.validate_python([dict(zip(STATION_COLUMNS, row, strict=True)) for row in rows])
 
     async def transfer(self, source: int, target: int, amount: int) -> None:
         change = "UPDATE account SET balance = balance + %s WHERE id = %s"

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Insert, Select, Update, bindparam, insert, select, update
 from sqlalchemy.orm import joinedload
 
-from ..schema import CITY_COLUMNS, Account, City, Country, Transfer
+from ..schema import CITY_COLUMNS, Account, City, Country, Station, Transfer
 
 _city, _country = City.__table__, Country.__table__
+_station: Any = Station.__table__
 _account: Any = Account.__table__
 _transfer: Any = Transfer.__table__
 
@@ -23,6 +24,10 @@ def city_row(key: int) -> Select[Any]:
 
 def city_rows(first: int, last: int) -> Select[Any]:
     return select(_city).where(_city.c.id.between(first, last)).order_by(_city.c.id)
+
+
+def station_rows(first: int, last: int) -> Select[Any]:
+    return select(_station).where(_station.c.id.between(first, last)).order_by(_station.c.id)
 
 
 def joined_rows(country: int, limit: int) -> Select[Any]:

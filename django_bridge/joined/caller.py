@@ -42,6 +42,8 @@ class Caller:
         self.wrapper = wrapper
         self.place = place
         self.turns = Turns(place, wrapper.alias, patience)
+        self.joined: dict[Any, Any] = {}
+        """The ``JoinedDatabase`` of each event loop, by what ends them with it."""
 
     @property
     def in_transaction(self) -> bool:

@@ -42,9 +42,8 @@ class FollowingSession(SyncSession):
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         following: Following | None = self.info.get(_FOLLOWING)
-        if following is not None and following.stale:
-            if self.autoflush:
-                following.flush()
+        if following is not None and following.stale and (self.autoflush or not following.has_unflushed):
+            following.flush()
             options["populate_existing"] = True
         return super().get(entity, ident, **options)
 
@@ -54,7 +53,8 @@ def _refresh(state: ORMExecuteState) -> None:
     following: Following | None = state.session.info.get(_FOLLOWING)
     if following is None or not following.stale or not state.is_select or not state.is_orm_statement:
         return
-    if not state.is_column_load and (state.session.autoflush or not following.has_unflushed):
+    flushes = state.session.autoflush and state.execution_options.get("autoflush", True)
+    if not state.is_column_load and (flushes or not following.has_unflushed):  # else changes would be overwritten
         state.update_execution_options(populate_existing=True)
 
 

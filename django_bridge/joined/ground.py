@@ -8,6 +8,7 @@ from contextlib import suppress
 from contextvars import Token
 from typing import Any, TypeVar
 
+from django.db import Error
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from asyncdb.config import DatabaseConfig
@@ -75,12 +76,17 @@ class OnDjango:
     def abandon(self, shared: SharedTransaction) -> None:
         self._caller.place.soon(self._end, then=_nothing)
 
+    async def over(self) -> None:
+        await self.leave()
+
     async def leave(self) -> None:
-        if self._seen is not None:
+        seen, self._seen = self._seen, None
+        if seen is not None:
             with suppress(ValueError):  # left in another context than it was entered in
-                visible.reset(self._seen)
-        if self._turn is not None:
-            await self._caller.turns.give_back(self._turn)
+                visible.reset(seen)
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            await self._caller.turns.give_back(turn)
 
     def _end(self) -> None:
         """Rolls back what is still open, as where the task was cancelled; after a good end there is nothing."""
@@ -105,7 +111,12 @@ class _BeforeTheOrm:
         over = self.shared.wrapper.shared is not self.shared  # hooks run while the block is being left
         if not over and not self._link.speaking and isinstance(sql, str):
             self.shared.before(sql)
-        return execute(sql, params, many, context)
+        try:
+            return execute(sql, params, many, context)
+        except Error as err:
+            if not over and self._link.ends_transaction(err):
+                self.shared.failed("the server rolled it back (deadlock)", err)
+            raise
 
 
 def _nothing() -> None:

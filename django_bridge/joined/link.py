@@ -26,6 +26,10 @@ __all__ = ["Cursor", "Link", "RolledBack"]
 T = TypeVar("T")
 
 
+_DEADLOCK = 1213
+"""MySQL's and MariaDB's: the transaction is gone, and what follows would begin another one by itself."""
+
+
 class RolledBack(Exception):
     """What makes Django's ``Atomic`` roll back."""
 
@@ -133,8 +137,14 @@ class Link(PhysicalConnection):
         return self.wrapper.create_cursor()
 
     def _spoil(self, error: Error) -> None:
+        """Sees to it that nothing more runs, as far as the error is one after which that would do harm."""
         wrapper = self.wrapper
-        if self.strict and self.kind is Kind.WRITE and wrapper.in_atomic_block and not wrapper.needs_rollback:
+        ended = self.ends_transaction(error)
+        if ended and self.keeper is not None:
+            self.keeper.failed("the server rolled it back (deadlock)", error)
+            return
+        harms = ended or (self.strict and self.kind is Kind.WRITE)
+        if harms and wrapper.in_atomic_block and not wrapper.needs_rollback:
             wrapper.needs_rollback = True
             wrapper.rollback_exc = self.failure = error
 
@@ -249,7 +259,8 @@ class Link(PhysicalConnection):
         return self.begun is Begun.SENT
 
     def ends_transaction(self, error: BaseException) -> bool:
-        return False
+        """A deadlock on MySQL and MariaDB. PostgreSQL refuses what follows by itself."""
+        return self.wrapper.vendor == "mysql" and error.args[:1] == (_DEADLOCK,)
 
     def look(self) -> Liveness:
         return Liveness.DEAD if self.doom is not None else Liveness.WHOLE

@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import models
-from django.db.models.expressions import DatabaseDefault
 from django.db.models.fields.files import FileField
 
 __all__ = ["Standin", "default_of", "has_pre_save", "onupdate_of"]
 
 
 class Standin:
-    """What a field's ``pre_save`` sees as the instance: the values of the row that is to be written."""
+    """What a field's ``pre_save`` sees as the instance: the values of the row that is written, and else the defaults."""
 
     def __init__(self, model: type[models.Model], values: Mapping[str, Any]) -> None:
         self._meta = model._meta
         self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        for field in self._meta.concrete_fields:
+            if field.attname == name:
+                return field.get_default()
+        raise AttributeError(f"{self._meta.label} has no column {name!r} that pre_save() could read")
 
 
 def default_of(field: Any) -> Callable[[Any], Any] | None:
@@ -31,9 +36,11 @@ def default_of(field: Any) -> Callable[[Any], Any] | None:
         return lambda context: _pre_saved(field, context)
     if field.primary_key and not field.has_default():
         return None
-    if isinstance(value := field.get_default(), DatabaseDefault) or (value is None and not field.has_default()):
+    if field.has_default():
+        return lambda _: field.get_default()  # a function may ask the database
+    if field.has_db_default() or field.get_default() is None:
         return None
-    return lambda _: field.get_default()
+    return lambda _: field.get_default()  # the empty text of a field that must not be NULL
 
 
 def onupdate_of(field: Any) -> Callable[[Any], Any] | None:
@@ -57,5 +64,4 @@ def _now(field: Any, *, added: bool) -> Any:
 
 def _pre_saved(field: Any, context: Any) -> Any:
     values = context.get_current_parameters(isolate_multiinsert_groups=True)
-    own = {one.attname: one.get_default() for one in field.model._meta.concrete_fields if one.attname not in values}
-    return field.pre_save(Standin(field.model, {**own, **values}), True)  # noqa: FBT003  (Django's signature)
+    return field.pre_save(Standin(field.model, values), True)  # noqa: FBT003  (Django's signature)

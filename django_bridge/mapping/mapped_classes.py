@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Table, event
+from sqlalchemy import Table
 from sqlalchemy.orm import Mapper, registry
 
-from ..errors import GeneratedColumn
 from .known import Known, Model, column_of, concrete
 from .loading import refuse_expired
-from .tables import column_fields
 
-__all__ = ["MappedModel", "map_class", "new_class"]
+__all__ = ["MappedModel", "TypedModel", "map_class", "new_class"]
 
 
-class MappedModel:
-    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
+if TYPE_CHECKING:
 
-    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
-    """
+    class _Attributes(type):
+        """Any attribute of a mapped class, for who has no generated module that knows them."""
+
+        def __getattr__(cls, name: str) -> Any: ...
+
+else:
+    _Attributes = type
+
+
+class TypedModel:
+    """A mapped class with the attributes that it names and no other, as ``asyncdb_models --types`` writes it."""
 
     __django_model__: ClassVar[Model]
     __mapper__: ClassVar[Mapper[Any]]
@@ -35,6 +41,17 @@ class MappedModel:
         key = self.__mapper__.primary_key
         known = {one.key: self.__dict__.get(self.__mapper__.get_property_by_column(one).key) for one in key}
         return f"<mapped {type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in known.items())}>"
+
+
+class MappedModel(TypedModel, metaclass=_Attributes):
+    """Base of every mapped class; its attributes are the model's columns by attname, and its relations by accessor.
+
+    It is no Django model: writing one runs no ``save()``, sends no signal and validates nothing.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def new_class(model: Model, class_of: Callable[[Model], type[Any] | None]) -> type[MappedModel]:
@@ -71,16 +88,6 @@ def map_class(mapping: registry, model: Model, cls: type[MappedModel], known: Kn
         options["eager_defaults"] = True  # attribute access could not wait for them
     mapping.map_imperatively(cls, selectable, **options)
     refuse_expired(cls.__mapper__)
-    for field in column_fields(concrete(model)):
-        if field.generated:
-            event.listen(getattr(cls, field.attname), "set", _refuse_generated, raw=True)
-
-
-def _refuse_generated(state: Any, value: Any, old: Any, initiator: Any) -> NoReturn:
-    raise GeneratedColumn(
-        f"{state.class_.__name__}.{initiator.key} is computed by the database and cannot be written: write the columns "
-        "that it is computed from",
-    )
 
 
 def _links(model: Model) -> list[tuple[Model, Any]]:

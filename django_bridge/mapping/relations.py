@@ -18,6 +18,7 @@ from sqlalchemy.orm import RelationshipProperty, relationship
 
 from .generic import generic_relation, is_generic
 from .known import Known, Model, column_of, concrete
+from .links import linked
 from .loading import LAZY
 
 __all__ = ["relations_of"]
@@ -25,7 +26,7 @@ __all__ = ["relations_of"]
 
 def relations_of(model: Model, known: Known) -> Iterator[tuple[str, RelationshipProperty[Any]]]:
     """The relations of a model by name, without those that its class inherits and those to what is not mapped."""
-    for field in (*concrete(model)._meta.get_fields(include_parents=False), *model._meta.private_fields):
+    for field in concrete(model)._meta.get_fields(include_parents=False):  # the private ones are among them
         made = _relation(model, field, known)
         if made is not None:
             yield made
@@ -35,18 +36,18 @@ def _relation(model: Model, field: Any, known: Known) -> tuple[str, Relationship
     related = field.related_model
     if related is None or isinstance(related, str) or known.class_of(related) is None:
         return None  # no relation, or to what is not mapped, or GenericForeignKey
+    forward = not isinstance(field, ForeignObjectRel)
+    name = field.name if forward else _accessor(field)
+    if name is None:
+        return None
     if is_generic(field):
-        return field.name, generic_relation(model, field, known)
-    if isinstance(field, ForeignObject):
-        return field.name, _to_one(model, field, known)
-    if isinstance(field, models.ManyToManyField):
-        return _many_to_many(model, field, field.name, known)
-    if isinstance(field, ForeignObjectRel) and (name := field.get_accessor_name()) is not None:
-        if field.many_to_many:
-            return _many_to_many(model, field, name, known)
-        if isinstance(field.field, ForeignObject):
-            return name, _from_many(model, field, known)
-    return None
+        return name, generic_relation(model, field, known)
+    if field.many_to_many:
+        relation = _many_to_many(model, field if forward else field.field, known, forward=forward)
+        return None if relation is None else (name, relation)
+    if not isinstance(field if forward else field.field, ForeignObject):
+        return None
+    return name, (_to_one if forward else _from_many)(model, field, known)
 
 
 def _related(model: Model, known: Known, **options: Any) -> RelationshipProperty[Any]:
@@ -57,6 +58,11 @@ def _pairs(field: Any, known: Known) -> tuple[list[Any], list[Any]]:
     """The columns that point, and those that are pointed to."""
     pairs = field.related_fields
     return [column_of(ours, known) for ours, _ in pairs], [column_of(theirs, known) for _, theirs in pairs]
+
+
+def _accessor(rel: Any) -> str | None:
+    """The name of a relation on the other side; None where there is none: ``related_name="+"``, a generic relation."""
+    return None if rel.hidden or is_generic(rel.field) else rel.get_accessor_name()
 
 
 def _is_written(field: Any) -> bool:
@@ -71,7 +77,7 @@ def _is_written(field: Any) -> bool:
 def _to_one(model: Model, field: Any, known: Known) -> RelationshipProperty[Any]:
     pointing, pointed = _pairs(field, known)
     written = _is_written(field) and model is field.model
-    back = field.remote_field.get_accessor_name()
+    back = _accessor(field.remote_field)
     return _related(
         field.related_model,
         known,
@@ -110,36 +116,34 @@ def _on_delete(field: Any) -> dict[str, Any]:
     return {"passive_deletes": "all"}  # the database's foreign key decides
 
 
-def _many_to_many(model: Model, field: Any, name: str, known: Known) -> tuple[str, RelationshipProperty[Any]] | None:
-    """In either direction: ``field`` is the ``ManyToManyField``, or what it leaves on the other model."""
-    forward = isinstance(field, models.ManyToManyField)
-    many: Any = field if forward else field.field
+def _many_to_many(model: Model, many: Any, known: Known, *, forward: bool) -> RelationshipProperty[Any] | None:
+    """In either direction: of the ``ManyToManyField`` itself, or of what it leaves on the other model."""
     through = concrete(many.remote_field.through)
     if known.table_of(through) is None:
         return None
+    if not isinstance(many, models.ManyToManyField):
+        return linked(many, known, forward=forward)
     here, there = (through._meta.get_field(one) for one in (many.m2m_field_name(), many.m2m_reverse_field_name()))
     if not forward:
         here, there = there, here
     from_here, ours = _pairs(here, known)
     from_there, theirs = _pairs(there, known)
-    back = many.remote_field.get_accessor_name() if forward else many.name
+    back = _accessor(many.remote_field) if forward else many.name
     written = (
-        bool(through._meta.auto_created) and not many.remote_field.symmetrical and model is _end(many, forward=forward)
+        bool(through._meta.auto_created)
+        and not many.remote_field.symmetrical
+        and model is (many.model if forward else many.related_model)
     )
-    return name, _related(
-        field.related_model,
+    target = many.related_model if forward else many.model
+    return _related(
+        target,
         known,
         secondary=known.table_of(through),
         primaryjoin=and_(*(one == other for one, other in zip(from_here, ours, strict=True))),
         secondaryjoin=and_(*(one == other for one, other in zip(from_there, theirs, strict=True))),
-        order_by=_ordering(field.related_model, known),
+        order_by=_ordering(target, known),
         **({"back_populates": back} if written and back is not None else {"viewonly": not written}),
     )
-
-
-def _end(many: Any, *, forward: bool) -> Model:
-    end: Model = many.model if forward else many.related_model
-    return end
 
 
 def _ordering(model: Model, known: Known) -> Any:

@@ -5,7 +5,7 @@ Read in SQLAlchemy 2.1.9 (``sql/type_api.py``: ``TypeDecorator``; ``sql/operator
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Dialect
 from sqlalchemy import types as sqltypes
@@ -13,6 +13,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from ..errors import GeneratedColumn
 from .impls import impl_for, impl_of
 from .json_text import JsonText
 from .values import binder, reader
@@ -75,7 +76,7 @@ class FieldType(TypeDecorator[Any]):
     - **source**: Django 5.2 and 6.1, ``Field.get_db_prep_save``, ``get_db_converters``.
     """
 
-    impl = sqltypes.NullType
+    impl = sqltypes.NullType  # of each instance's own, below
     cache_ok = True
 
     def __init__(self, subject: Any) -> None:
@@ -96,10 +97,7 @@ class FieldType(TypeDecorator[Any]):
         return self.general.python_type
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        general = self.general
-        if dialect.name in general._variant_mapping:
-            general = general._variant_mapping[dialect.name]
-        return dialect.type_descriptor(impl_for(_output(self.field), dialect, general))
+        return impl_for(_output(self.field), dialect, self.general)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         if op in _NOT_OF_THE_FIELD:
@@ -138,8 +136,29 @@ class TextReadType(FieldType):
         return JsonText(column, self)
 
 
+class GeneratedType(FieldType):
+    """The type of a column that the database computes: read and compared as the field, and never written."""
+
+    cache_ok = True
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        compared = FieldType(self.subject)
+        return compared.coerce_compared_value(op, value)
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        def refuse(value: Any) -> NoReturn:
+            raise GeneratedColumn(
+                f"{self.field.model._meta.label}.{self.field.name} is computed by the database and cannot be written: "
+                "write the columns that it is computed from",
+            )
+
+        return refuse
+
+
 def type_of(field: Any) -> FieldType:
     """The type of a column of ``field``."""
+    if field.generated:
+        return GeneratedType(field)
     of_values = _output(field)
     wants_text = of_values.get_internal_type() == "JSONField" and of_values.decoder is not None
     return (TextReadType if wants_text else FieldType)(field)

@@ -62,7 +62,7 @@ def why_unmappable(field: Field[Any, Any], *, wrappers: Sequence[BaseDatabaseWra
     - **shape**: one sentence about the field, a colon, and the remedy; it does not name the field;
     - **source**: ``wrappers`` are those of ``unconnected()``, given by who asks for many fields.
     """
-    if field.column is None:
+    if field.column is None or field.many_to_many:  # Django < 6.1 calls a column what a many-to-many field has not
         return None
     return _about_reading(field) or _about_writing(field) or _about_type(field, wrappers)
 
@@ -75,7 +75,7 @@ def unconnected() -> list[BaseDatabaseWrapper]:
         return []  # E001 or E002 says so
     found = [wrapper for wrapper in found if wrapper.vendor in _ASSUMED]
     for wrapper in found:
-        vars(wrapper).update(_ASSUMED[wrapper.vendor], connect=_refuse)
+        vars(wrapper).update(_ASSUMED[wrapper.vendor], connect=_refuse, ensure_connection=_refuse)
     return found
 
 

@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -40,6 +41,8 @@ def binder(field: Any, dialect: Dialect) -> Converter:
     prepare = field.get_db_prep_save
     is_json = field.get_internal_type() == "JSONField"
     plain = _sent_as_they_are(field, backend)
+    names_uuids = backend.vendor == "mysql"  # MariaDB's own uuid, for which mysqlclient would call str() too
+    key = _of_a_composite_key(field)
 
     def bind(value: Any) -> Any:
         if value is None or type(value) is plain:
@@ -47,12 +50,13 @@ def binder(field: Any, dialect: Dialect) -> Converter:
         if is_json and value is sqltypes.JSON.NULL:
             return backend.ops.adapt_json_value(None, field.encoder)
         try:
-            return prepare(value, backend)
+            sent = prepare(value, backend)
         except (TypeError, ValueError, ArithmeticError, ValidationError):
             # Django's own message, and so the cause, would show the value.
             raise FieldValueError(
-                f"{_label(field)} ({type(field).__name__}) cannot take this value, a {type(value).__name__}",
+                f"{_label(field)} ({type(field).__name__}) cannot take this value, a {type(value).__name__}{key}",
             ) from None
+        return str(sent) if type(sent) is UUID and names_uuids else sent
 
     return bind
 
@@ -83,6 +87,14 @@ def _of_values(field: Any) -> Any:
 def _label(field: Any) -> str:
     model = getattr(field, "model", None)
     return f"{model._meta.label}.{field.name}" if model is not None else field.name or "a field"
+
+
+def _of_a_composite_key(field: Any) -> str:
+    """What to say of a value that may stand at another one's place."""
+    opts = getattr(getattr(field, "model", None), "_meta", None)
+    if opts is None or not opts.is_composite_pk or field not in opts.pk_fields:
+        return ""
+    return f"; the key of {opts.label} is ({', '.join(one.attname for one in opts.pk_fields)}), in this order"
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------
@@ -149,14 +161,21 @@ def _shortened(converter: Any, column: Any, backend: Any) -> Converter:
     function = getattr(converter, "__func__", None)
     ops = type(backend.ops)
     if function is getattr(ops, "convert_booleanfield_value", None) and _is_of_django(function):
-        return lambda value: _BOOLS.get(value, value)
+        return _BOOLS.__getitem__
     if backend.vendor == "mysql" and function is ops.convert_datetimefield_value and _is_of_django(function):
         zone = backend.timezone
         return lambda value: value if value is None else value.replace(tzinfo=zone)
     return lambda value: converter(value, column, backend)
 
 
-_BOOLS = {0: False, 1: True}
+class _Bools(dict[Any, Any]):
+    """0 and 1 as what they mean, anything else as it is; a dictionary, for its look-up calls no Python function."""
+
+    def __missing__(self, value: Any) -> Any:
+        return value
+
+
+_BOOLS = _Bools({0: False, 1: True})
 
 
 def _is_of_django(function: Any) -> bool:

@@ -25,14 +25,15 @@ from django.db.transaction import TransactionManagementError
 from django.db.utils import OperationalError
 from django.utils.functional import cached_property
 
+import asyncdb
 from asyncdb.drivers.physical import Begun, TransactionOptions
 from asyncdb.drivers.residue import residue
-from asyncdb.drivers.statements import Kind
+from asyncdb.drivers.statements import Kind, is_plain_read
 from asyncdb.errors import ConnectFailed, PoolError, TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 from asyncdb.listening import tell, unheard
 
-from ..errors import ScopeClosed
+from ..errors import CommitInDoubt, ScopeClosed
 from ..loops import on_the_loop
 from ..scopes import Scope
 from ..seats import Seat
@@ -287,6 +288,8 @@ class OnSeat(Shares):
                 self.seat.call(self._end, "COMMIT")  # as a DB-API connection does when autocommit is switched on
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
+        if autocommit and self.connection is None and self.autocommit and not self.in_atomic_block:
+            return  # a block ends whose connection was lost: to connect would hide its error behind another
         super().set_autocommit(autocommit, *args, **kwargs)
         if autocommit and not in_greenlet():
             self._arrival = None
@@ -307,6 +310,8 @@ class OnSeat(Shares):
             link.end(sql)
         except TransactionPoisoned as err:
             raise TransactionManagementError(str(err)) from err
+        except asyncdb.CommitInDoubt as err:
+            raise CommitInDoubt(str(err), err.orig or err) from err
         finally:
             if self._manual:
                 self._want_transaction()
@@ -379,10 +384,15 @@ class OnSeat(Shares):
         if found.reads_left and not found.left and not seat.used:
             _refuse_reading(seat.alias)
         seat.used = True
+        may_have_written = link.may_have_written
         try:
             link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:
             raise TransactionManagementError(str(err)) from err
+        if link.limit != link._limit_of_config and statement.startswith("ROLLBACK"):
+            link.forget_limit()
+        if not may_have_written and is_plain_read(statement):
+            link.may_have_written = False
         if found.left and seat.left is None:
             seat.left = statement.lstrip(" (\n\t").partition(" ")[0].upper()[:20]
         return link

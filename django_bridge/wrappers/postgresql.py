@@ -206,7 +206,12 @@ class _Seated:
     _conn: Face
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._conn.statement(super().execute, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
+        try:
+            return self._conn.statement(super().execute, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Django closes a cursor that fails, and knows of no cancellation
+                cast("Any", self)._close()
+            raise
 
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         return self._conn.statement(super().executemany, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
@@ -219,10 +224,14 @@ class _Seated:
         face = self._conn
         wrapper = face.wrapper
         cursor: Any = self
-        if wrapper is None or wrapper.seat.link is not face._link or not isinstance(cursor, psycopg.ServerCursor):
+        here = wrapper is not None and wrapper.seat.link is face._link and face._link.doom is None
+        if not here or not isinstance(cursor, psycopg.ServerCursor):
             cursor._close()  # which asks the server nothing
         elif in_greenlet() or not on_the_loop():
-            super().close()  # type: ignore[misc]  # a mixin
+            try:
+                super().close()  # type: ignore[misc]  # a mixin
+            finally:
+                cursor._close()  # also where that was cancelled
         else:
             cursor._close()  # left open by who cannot wait: the server closes it
             if face.autocommit:

@@ -107,9 +107,9 @@ class Shares(_Wrapper):
         super().run_and_clear_commit_hooks()
 
     def hooks_due(self) -> list[tuple[Callable[[], Any], bool]]:
-        """The hooks that waited, once."""
+        """The hooks that waited, once, as they were registered: who asks awaits them on the loop."""
         due, self._due = self._due, ()
-        return [(hook, robust) for _, hook, robust in due]
+        return [(hook.registered if isinstance(hook, _Awaited) else hook, robust) for _, hook, robust in due]
 
 
 def awaited(hook: Callable[[], Any]) -> Callable[[], None]:
@@ -121,10 +121,10 @@ class _Awaited:
     """It looks like the hook: Django names it where it fails."""
 
     def __init__(self, hook: Callable[[], Any]) -> None:
-        self._hook = hook
+        self.registered = hook
 
     def __call__(self) -> None:
-        outcome = self._hook()
+        outcome = self.registered()
         if inspect.isawaitable(outcome):
             if in_greenlet():
                 await_(outcome)
@@ -142,10 +142,10 @@ class _Awaited:
     def __getattr__(self, name: str) -> Any:
         if name != "__qualname__":  # not what would tell that it is to be awaited: it is not
             raise AttributeError(name)
-        return getattr(self._hook, name)
+        return getattr(self.registered, name)
 
     def __repr__(self) -> str:
-        return repr(self._hook)
+        return repr(self.registered)
 
 
 async def _wait_for(outcome: Awaitable[Any]) -> None:

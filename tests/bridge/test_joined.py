@@ -16,16 +16,19 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import IntegrityError as DjangosIntegrityError
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest, HttpResponse
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from asyncdb import registry
 from asyncdb.engine import pool_of
 from asyncdb.errors import AsyncDBError, TransactionMisuse, TransactionPoisoned, UncommittedWrites
-from django_bridge import atomic, database, scope, session, with_session
+from django_bridge import atomic, database, outside_scope, scope, session, sync_session, with_session
 from django_bridge.conf import process_mode
 from django_bridge.errors import JoinRefused
+from django_bridge.joined.caller import Caller
 from tests.bridge.joining import Named, Row, SaNamed, SaRow, beneath, committed, in_a_test_case, names, on_its_own_loop
 from tests.bridge.site import SCOPED, get, site
 from tests.bridge.test_cancel_tx import CancelledAt
@@ -1314,3 +1317,191 @@ def test_a_connection_killed_beneath_it_is_a_clear_error(sync_shop: Any, server:
     assert committed(names) == ["again"]
     Named.objects.all().delete()
     assert delete is not None
+
+
+# -- deadlocks ---------------------------------------------------------------------------------------------------------
+
+LOCKED = select(SaRow).where(SaRow.id == 2).with_for_update()
+"""A read, for which the ORM, Django's or SQLAlchemy's, takes no precautions."""
+
+
+def sync_program(meets: Callable[[], None]) -> None:
+    with transaction.atomic(), sync_session() as db:
+        db.execute(update(SaRow).where(SaRow.id == 1).values(number=7))
+        meets()
+        with pytest.raises(DBAPIError, match="1213"):
+            db.execute(LOCKED)
+        with pytest.raises(TransactionPoisoned):
+            db.execute(insert(SaNamed).values(name="after"))
+        with pytest.raises(TransactionManagementError):
+            Named.objects.create(name="after")
+
+
+async def of_the_session(meets: Callable[[], None], *, join: bool) -> None:
+    async with atomic(join=join) as db:
+        await db.execute(update(SaRow).where(SaRow.id == 1).values(number=7))
+        meets()
+        with pytest.raises(DBAPIError, match="1213"):
+            await db.execute(LOCKED)
+        with pytest.raises(TransactionPoisoned):
+            await db.execute(insert(SaNamed).values(name="after"))
+
+
+async def of_the_orm(meets: Callable[[], None], *, join: bool) -> None:
+    async with atomic(join=join) as db:
+        await db.execute(update(SaRow).where(SaRow.id == 1).values(number=7))
+        meets()
+        with pytest.raises(OperationalError, match="1213"):
+            await Row.objects.select_for_update().aget(id=2)
+        with pytest.raises(TransactionPoisoned):
+            await db.execute(insert(SaNamed).values(name="after"))
+        with pytest.raises(TransactionManagementError):
+            await Named.objects.acreate(name="after")
+
+
+async def of_a_plain_session(meets: Callable[[], None], *, join: bool) -> None:
+    async with session(join=join) as db:
+        await db.execute(update(SaRow).where(SaRow.id == 1).values(number=7))
+        meets()
+        with pytest.raises(DBAPIError, match="1213"):
+            await db.execute(LOCKED)
+        with pytest.raises(TransactionPoisoned):
+            await db.execute(insert(SaNamed).values(name="after"))
+        await db.commit()
+
+
+def joined(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[Callable[[], None]], None]:
+    def program(meets: Callable[[], None]) -> None:
+        with transaction.atomic():
+            beneath(partial(work, join=True), meets)
+
+    return program
+
+
+def in_djangos_thread(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[Callable[[], None]], None]:
+    def program(meets: Callable[[], None]) -> None:
+        on_its_own_loop(outside_scope(partial_of(work, meets)))
+
+    return program
+
+
+def partial_of(
+    work: Callable[..., Coroutine[Any, Any, None]], meets: Callable[[], None]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def run() -> None:
+        await work(meets, join=False)
+
+    return run
+
+
+PROGRAMS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "sync_session": sync_program,
+    "a block's session, joined": joined(of_the_session),
+    "the ORM, joined": joined(of_the_orm),
+    "a session, joined": joined(of_a_plain_session),
+    "a block's session, in Django's thread": in_djangos_thread(of_the_session),
+    "the ORM, in Django's thread": in_djangos_thread(of_the_orm),
+}
+
+
+@pytest.mark.families("mariadb")
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_after_a_deadlock_in_a_read_nothing_more_runs_and_nothing_is_committed(sync_shop: Any, program: Any) -> None:
+    Row.objects.bulk_create(Row(id=number) for number in range(1, 40))
+    goes, holds = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with transaction.atomic():
+            Row.objects.exclude(id=1).update(number=100)  # who has written more lives
+            holds.set()
+            assert goes.wait(20)
+            Row.objects.filter(id=1).update(number=100)
+
+    with ThreadPoolExecutor(1) as threads:
+        over = threads.submit(sync_shop.in_plain_thread, other)
+        assert holds.wait(20)
+        with contextlib.suppress(TransactionPoisoned):  # Django's own atomic() rolls back in silence
+            program(goes.set)
+        over.result(20)
+    assert not connection.in_atomic_block
+    assert committed(names) == []
+    assert committed(lambda: Row.objects.get(id=1).number) == 100
+
+
+# -- hooks where the ORM is in threads ---------------------------------------------------------------------------------
+
+
+def outside(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    on_its_own_loop(outside_scope(work))
+
+
+@pytest.mark.parametrize("where", [outside, beneath])
+def test_a_hook_may_begin_other_transactions_and_start_tasks_that_do(sync_shop: Any, where: Any) -> None:
+    loops: list[Any] = []
+
+    async def in_a_block(name: str) -> None:
+        async with atomic() as db:
+            db.add(SaNamed(name=name))
+
+    async def of_the_orm(name: str) -> None:
+        await Named.objects.acreate(name=name)
+
+    async def hook() -> None:
+        loops.append(asyncio.get_running_loop())
+        await in_a_block("one")
+        await asyncio.gather(in_a_block("two"), of_the_orm("three"))
+
+    async def work() -> None:
+        async with atomic() as db:
+            db.on_commit(hook)
+        assert loops == [asyncio.get_running_loop()]
+
+    where(work)
+    assert committed(names) == ["one", "three", "two"]
+
+
+# -- a server that lives long ------------------------------------------------------------------------------------------
+
+
+async def reads_joined() -> None:
+    async with session(join=True) as db:
+        await db.execute(select(SaNamed))
+    async with atomic(join=True) as db:
+        await db.execute(select(SaNamed))
+
+
+def sync_view(request: HttpRequest) -> HttpResponse:
+    with transaction.atomic():
+        async_to_sync(reads_joined)()
+    return HttpResponse("ok")
+
+
+async def async_view(request: HttpRequest) -> HttpResponse:
+    async with atomic() as db:
+        await db.execute(select(SaNamed))
+    return HttpResponse("ok")
+
+
+@pytest.mark.parametrize(
+    ("middleware", "view"),
+    [([SCOPED], sync_view), ([], sync_view), ([SCOPED], outside_scope(async_view))],
+    ids=["in a scope", "in a thread", "outside of the scope"],
+)
+def test_requests_leave_neither_databases_nor_connections_behind(
+    sync_shop: Any, project: Any, middleware: list[str], view: Any
+) -> None:
+    async def work() -> list[int]:
+        counted = []
+        for _ in range(4):
+            assert (await get("/view"))[0] == 200
+            counted.append(len(registry.databases()))
+        gc.collect()
+        alive = sum(type(one) is Caller for one in gc.get_objects())
+        return [counted[-1] - counted[0], alive - before]
+
+    site(project=project, middleware=middleware, view=view)
+    gc.collect()
+    before = sum(type(one) is Caller for one in gc.get_objects())
+    databases, callers = on_its_own_loop(work)
+    assert databases == 0
+    assert callers <= 1, "one a request"

@@ -588,7 +588,8 @@ async def test_task_owner_no_other_task_uses_the_transaction(tx: Any) -> None:
 
         async def apart() -> list[str]:
             async with scope():
-                return [one.model async for one in ContentType.objects.all()]
+                found = [one.model async for one in ContentType.objects.all()]
+                return found + await database().fetch_all(select(Kind.model))
 
         assert await asyncio.create_task(apart()) == []
         assert await session_reads(db) == ["one"]

@@ -7,6 +7,7 @@ import decimal
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -861,3 +862,59 @@ def test_poisoned_is_not_forgiven_by_a_new_session(sync_shop: Any) -> None:
             db.add(SaNamed(name="two"))
     assert names() == []
     assert texts() == []
+
+
+READS: dict[str, Callable[[Session], Any]] = {
+    "get": lambda db: db.get(SaRow, 1),
+    "select": lambda db: db.scalars(select(SaRow)).all(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_what_was_changed_without_autoflush_is_not_read_over(sync_shop: Any, read: Any) -> None:
+    Row.objects.create(id=1, number=0)
+    with sync_session() as db:
+        row = db.get_one(SaRow, 1)
+        Row.objects.filter(id=1).update(text="django's")
+        with db.no_autoflush:
+            row.number = 5
+            read(db)
+    assert list(Row.objects.values_list("number", "text")) == [(5, "django's")]
+
+
+def test_what_was_changed_is_not_read_over_by_a_statement_without_autoflush(sync_shop: Any) -> None:
+    Row.objects.create(id=1, number=0)
+    with sync_session() as db:
+        row = db.get_one(SaRow, 1)
+        Row.objects.filter(id=1).update(text="django's")
+        row.number = 5
+        db.scalars(select(SaRow).execution_options(autoflush=False)).all()
+    assert list(Row.objects.values_list("number", "text")) == [(5, "django's")]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_savepoint_that_nobody_ended_ends_with_the_block(sync_shop: Any, fails: bool) -> None:
+    with transaction.atomic():
+        with suppress(LookupError), sync_session() as db:
+            db.begin_nested()
+            db.add(SaNamed(name="one"))
+            db.flush()
+            db.begin_nested()
+            db.add(SaNamed(name="two"))
+            if fails:
+                raise LookupError
+        assert len(connection.atomic_blocks) == 1
+        Named.objects.create(name="zero")
+    assert not connection.in_atomic_block
+    assert committed(names) == (["zero"] if fails else ["one", "two", "zero"])
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_savepoint_that_nobody_ended_ends_with_a_block_in_autocommit(sync_shop: Any, fails: bool) -> None:
+    with suppress(LookupError), sync_session() as db:
+        db.begin_nested()
+        db.execute(insert(SaNamed).values(name="one"))
+        if fails:
+            raise LookupError
+    assert not connection.in_atomic_block
+    assert committed(names) == ([] if fails else ["one"])

@@ -68,10 +68,11 @@ async def test_a_transaction_that_was_wanted_and_not_begun_is_forgotten(database
 
 async def test_a_checkout_that_is_forgotten_is_closed_and_frees_its_place(database, eventually, caplog):
     pool = pool_of(database.engine)
-    taken = await greenlet_spawn(pool.checkout)
-    link = taken.dbapi_connection
+    taken = [await greenlet_spawn(pool.checkout)]
+    link = taken[0].dbapi_connection
     with caplog.at_level(logging.WARNING, "asyncdb.pool"):
-        del taken
+        with pytest.warns(ResourceWarning, match="unclosed <Checkout"):
+            taken.clear()
         gc.collect()
         await eventually(lambda: database.stats().checked_out == 0)
     assert "forgotten" in caplog.text

@@ -37,7 +37,7 @@ from sqlalchemy.schema import CreateTable, DropTable
 from sqlalchemy.sql.elements import ColumnElement
 
 from asyncdb.drivers import mysql, postgresql, sqlite
-from asyncdb.drivers.statements import Kind, kind_of, kind_of_text
+from asyncdb.drivers.statements import Kind, is_plain_read, kind_of, kind_of_text
 from tests.tables import Author, Book
 
 DIALECTS = {"mysql": mysql.Dialect, "postgresql": postgresql.Dialect, "sqlite": sqlite.Dialect}
@@ -202,3 +202,44 @@ def test_the_kind_is_kept_with_the_compiled_statement() -> None:
     context: Any = Context()
     context.compiled = compiled
     assert kind_of(context, str(compiled)) is kind_of(context, "DELETE FROM t") is Kind.READ
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1",
+        'SELECT "book"."id" FROM "book" WHERE "book"."id" IN (1, 2)',
+        "SELECT COUNT(*) AS `__count` FROM `book` WHERE (`book`.`title` = 'f(x); DELETE' AND NOT (`id` = 1))",
+        "SELECT MAX(COALESCE(a, (SELECT MIN(b) FROM t))) FROM u",
+    ],
+)
+def test_a_select_that_calls_only_what_is_known_is_a_plain_read(statement: str) -> None:
+    assert is_plain_read(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (1)",
+        "SELECT nextval('s')",
+        'SELECT "of_mine"(1)',
+        "SELECT `of_mine`(1)",
+        "SELECT app.of_mine (1)",
+        "SELECT 1 FROM t FOR UPDATE",
+        "SELECT 1 FROM t FOR NO KEY UPDATE OF t",
+        "SELECT 1 FROM t FOR SHARE",
+        "SELECT 1 FROM t LOCK IN SHARE MODE",
+        "SELECT 1 INTO @x",
+        "SELECT @x := 1",
+        "SELECT 1; DELETE FROM t",
+        "WITH x AS (DELETE FROM t RETURNING id) SELECT * FROM x",
+        "SELECT 'it\\'s', f(1), 'x'",
+        "SELECT $$ ' $$, f(1), $$ ' $$",
+        "SELECT get_lock('a', 1)",
+        "SELECT /*! f(1) */ 1",
+        "CALL f()",
+        "",
+    ],
+)
+def test_what_may_do_more_is_no_plain_read(statement: str) -> None:
+    assert not is_plain_read(statement)

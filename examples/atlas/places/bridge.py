@@ -1,33 +1,34 @@
-"""The same endpoints on the bridge: async views, SQLAlchemy statements, typed rows, and no thread."""
+"""The same endpoints on the bridge: async views, SQLAlchemy on Django's models, typed rows, and no thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from asyncdb import Session
-from django_bridge import atomic, database, session, with_session
+from django_bridge import atomic, database, mapped, session, with_session
 
-from . import geo
+from . import geo, models
 from .export import ROWS_AT_ONCE, csv_answer, csv_lines_async
 from .inputs import MAX_ID, Countries, Export, Nearest, NotFound, Search, answer, answers_errors, new_visit
-from .schemas import CityDetailOut, CityOut, CountryOut, NearbyCityOut, RecordedVisitOut, VisitedCityOut, VisitOut
-from .tables import alternative_name, country, time_zone, visit
-from .tables import city as city_table
+from .schemas import CityOut, CountryOut, NearbyCityOut, RecordedVisitOut, VisitedCityOut, VisitOut
+from .stock import city_detail_row
+
+City, Country, Visit = mapped(models.City), mapped(models.Country), mapped(models.Visit)
 
 CITY_COLUMNS = (
-    city_table.c.id,
-    city_table.c.name,
-    city_table.c.country_id.label("country"),
-    city_table.c.population,
-    city_table.c.latitude,
-    city_table.c.longitude,
+    City.id,
+    City.name,
+    City.country_id.label("country"),
+    City.population,
+    City.latitude,
+    City.longitude,
 )
 
 
@@ -39,8 +40,8 @@ async def search(request: HttpRequest, *, db: Session) -> JsonResponse:
     asked = Search.of(request)
     found = (
         select(*CITY_COLUMNS)
-        .where(city_table.c.search_name.startswith(asked.prefix, autoescape=True))
-        .order_by(city_table.c.population.desc(), city_table.c.id)
+        .where(City.search_name.startswith(asked.prefix, autoescape=True))
+        .order_by(City.population.desc(), City.id)
         .limit(asked.limit)
     )
     return answer_with(await db.fetch_all(found, into=CityOut))
@@ -66,30 +67,32 @@ async def nearest(request: HttpRequest, *, db: Session) -> JsonResponse:
 async def countries(request: HttpRequest, *, db: Session) -> JsonResponse:
     """Countries and what their cities add up to."""
     asked = Countries.of(request)
-    total = func.coalesce(func.sum(city_table.c.population), 0)
-    largest = city_table.alias("largest")
+    total = func.coalesce(func.sum(City.population), 0)
+    largest = aliased(City)
     largest_name = (
-        select(largest.c.name)
-        .where(largest.c.country_id == country.c.code)
-        .order_by(largest.c.population.desc(), largest.c.id)
+        select(largest.name)
+        .where(largest.country_id == Country.code)
+        .order_by(largest.population.desc(), largest.id)
         .limit(1)
         .scalar_subquery()
     )
     found = (
         select(
-            *country.c,
-            func.count(city_table.c.id).label("city_count"),
+            Country.code,
+            Country.name,
+            Country.continent,
+            func.count(City.id).label("city_count"),
             total.label("urban_population"),
-            func.max(city_table.c.population).label("largest_population"),
+            func.max(City.population).label("largest_population"),
             largest_name.label("largest_city"),
         )
-        .outerjoin_from(country, city_table)
-        .group_by(country.c.code)
-        .order_by(total.desc(), country.c.code)
+        .outerjoin(Country.cities)
+        .group_by(Country.code)
+        .order_by(total.desc(), Country.code)
         .limit(asked.limit)
     )
     if asked.continent:
-        found = found.where(country.c.continent == asked.continent)
+        found = found.where(Country.continent == asked.continent)
     return answer_with(await db.fetch_all(found, into=CountryOut))
 
 
@@ -100,22 +103,15 @@ async def city(_request: HttpRequest, pk: int) -> JsonResponse:
     if pk > MAX_ID:
         raise NotFound.city(pk)
     one = (
-        select(
-            *CITY_COLUMNS,
-            country.c.name.label("country_name"),
-            time_zone.c.name.label("time_zone"),
-            city_table.c.visit_count,
-        )
-        .select_from(city_table.join(country).join(time_zone))
-        .where(city_table.c.id == pk)
+        select(City)
+        .options(joinedload(City.country), joinedload(City.time_zone), selectinload(City.alternative_names))
+        .where(City.id == pk)
     )
-    others = select(alternative_name.c.name).where(alternative_name.c.city_id == pk).order_by(alternative_name.c.id)
     async with session() as db:
-        found = await db.fetch_one_or_none(one, into=CityDetailOut)
-        if found is None:
-            raise NotFound.city(pk)
-        found.alternative_names = await db.fetch_all(others, into=str)
-    return answer(found.model_dump())
+        found = await db.scalar(one)
+    if found is None:
+        raise NotFound.city(pk)
+    return answer(city_detail_row(found, [other.name for other in found.alternative_names]))
 
 
 @csrf_exempt
@@ -124,16 +120,17 @@ async def city(_request: HttpRequest, pk: int) -> JsonResponse:
 async def record_visit(request: HttpRequest) -> JsonResponse:
     """Records a visit and counts it, both or neither."""
     asked = new_visit(request)
-    values = {"city_id": asked.city_id, "note": asked.note, "created_at": timezone.now()}
-    of_city = city_table.c.id == asked.city_id
-    counted = update(city_table).where(of_city).values(visit_count=city_table.c.visit_count + 1)
-    visited = select(city_table.c.id, city_table.c.name, city_table.c.visit_count).where(of_city)
+    of_city = City.id == asked.city_id
+    counted = update(City).where(of_city).values(visit_count=City.visit_count + 1)
+    visited = select(City.id, City.name, City.visit_count).where(of_city)
     async with atomic() as db:
         if not (await db.execute(counted)).rowcount:
             raise NotFound.city(asked.city_id)
-        (pk,) = (await db.execute(insert(visit).values(values))).inserted_primary_key
+        visit = Visit(city_id=asked.city_id, note=asked.note)
+        db.add(visit)
+        await db.flush()  # the time of the visit is the model's default
         city_now = await db.fetch_one(visited, into=VisitedCityOut)
-    recorded = RecordedVisitOut(visit=VisitOut.model_validate({"id": pk, **values}), city=city_now)
+    recorded = RecordedVisitOut(visit=VisitOut.model_validate(visit, from_attributes=True), city=city_now)
     return answer(recorded.model_dump(), status=201)
 
 
@@ -142,13 +139,13 @@ async def record_visit(request: HttpRequest) -> JsonResponse:
 async def cities_csv(request: HttpRequest) -> StreamingHttpResponse:
     """Cities as a file."""
     asked = Export.of(request)
-    found = select(*CITY_COLUMNS).order_by(city_table.c.population.desc(), city_table.c.id).limit(asked.limit)
+    found = select(*CITY_COLUMNS).order_by(City.population.desc(), City.id).limit(asked.limit)
     return csv_answer(csv_lines_async(database().stream(found, batch=ROWS_AT_ONCE)))
 
 
 def is_within(box: geo.Box) -> ColumnElement[bool]:
     """The condition that a city lies in a box."""
-    latitude, longitude = city_table.c.latitude, city_table.c.longitude
+    latitude, longitude = City.latitude, City.longitude
     spans = (and_(longitude >= west, longitude <= east) for west, east in box.spans)
     return and_(or_(*spans), latitude >= box.south, latitude <= box.north)
 

@@ -35,15 +35,6 @@ class NearbyCityOut(CityOut):
     distance_km: float = 0.0
 
 
-class CityDetailOut(CityOut):
-    """A city with its surroundings."""
-
-    country_name: str
-    time_zone: str
-    visit_count: int
-    alternative_names: list[str] = []
-
-
 class CountryOut(BaseModel):
     """A country and what its cities add up to."""
 

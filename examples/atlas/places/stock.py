@@ -140,7 +140,7 @@ def city_with_surroundings(pk: int) -> QuerySet[City]:
 def city_row(city: City) -> dict[str, Any]:
     """A city in a list."""
     return {
-        "id": city.pk,
+        "id": city.id,
         "name": city.name,
         "country": city.country_id,
         "population": city.population,

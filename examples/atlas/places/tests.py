@@ -6,14 +6,12 @@ from __future__ import annotations
 
 from random import Random
 
-from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.utils import IntegrityError
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
-from sqlalchemy import Table
 
-from . import geo, tables
+from . import geo
 from .dataset import DataSet
 from .folding import search_name
 from .models import AlternativeName, City, Country, TimeZone, Visit
@@ -64,24 +62,6 @@ class Geometry(SimpleTestCase):
     def test_the_widest_circle_holds_the_whole_earth(self) -> None:
         self.assertLess(geo.distance_km(90, 0, -90, 0), geo.RADII_KM[-1])
         self.assertEqual(geo.box_around(0, 0, geo.RADII_KM[-1]), geo.Box(-90, 90, ((-180, 180),)))
-
-
-class Tables(SimpleTestCase):
-    def test_every_column_for_sqlalchemy_is_a_column_of_the_model(self) -> None:
-        models = {model._meta.db_table: model for model in apps.get_app_config("places").get_models()}
-        for name, table in tables.metadata.tables.items():
-            fields = {field.column: field for field in models[name]._meta.concrete_fields}
-            for column in table.columns:
-                field = fields[column.name]
-                self.assertEqual(column.primary_key, field.primary_key, str(column))
-                self.assertEqual(column.nullable, field.null, str(column))
-                kind = field.target_field if field.remote_field else field
-                self.assertEqual(getattr(column.type, "length", None), kind.max_length, str(column))
-
-    def test_an_insert_by_sqlalchemy_leaves_out_no_column(self) -> None:
-        written: dict[Table, type[Visit]] = {tables.visit: Visit}
-        for table, model in written.items():
-            self.assertEqual(set(table.columns.keys()), {field.column for field in model._meta.concrete_fields})
 
 
 class Load(TransactionTestCase):

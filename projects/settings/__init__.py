@@ -1,0 +1,1 @@
+"""The settings of each project, as small as its documentation allows."""

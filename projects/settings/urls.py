@@ -1,0 +1,3 @@
+"""No page is asked for."""
+
+urlpatterns: list[object] = []

@@ -1,0 +1,1 @@
+"""An app whose mapped classes are typed."""
