@@ -33,6 +33,6 @@ def attempts(
         if not isinstance(error, Exception) or not worth_it(error):  # a cancellation is none, whatever the types say
             return False
         failed += 1
-        return random.random() * min(wait_max, wait * 2 ** (failed - 1))  # noqa: S311  (spreads load, guards no secret)
+        return random.random() * min(wait_max, wait * 2.0 ** (failed - 1))  # noqa: S311  (spreads load, guards no secret)
 
     return aiter(stamina.retry_context(on=pause, attempts=number, timeout=within))

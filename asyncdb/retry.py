@@ -56,7 +56,7 @@ class Block(Protocol):
     @property
     def can_be_repeated(self) -> bool: ...
     async def __aenter__(self) -> Session: ...
-    async def __aexit__(self, *error: Any) -> bool | None: ...
+    async def __aexit__(self, *error: object) -> bool | None: ...
 
 
 class Retries(Protocol):
@@ -99,7 +99,7 @@ async def run_in_attempts(
 class _Attempts:
     """The attempts of one call."""
 
-    block: Block
+    block: Block | None = None
     at_commit = False
 
     def __init__(self, database: Retries, number: int) -> None:
@@ -131,6 +131,7 @@ class _Attempts:
         code = code_of(error)
         if (
             self._failed >= self.number
+            or self.block is None
             or self.block.committed  # a hook failed, which knows codes too
             or isinstance(error, AsyncDBError)
             or code is None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .native import run_django
     from .scopes import scope
     from .sync_session import sync_session
-    from .transaction import atomic, session, with_session
+    from .transaction import atomic, retried, session, with_session
 
 __all__ = [
     "atomic",
@@ -25,6 +25,7 @@ __all__ = [
     "mapped",
     "outside_scope",
     "query_budget",
+    "retried",
     "run_django",
     "scope",
     "session",
@@ -39,6 +40,7 @@ _HOMES = {
     "mapped": "mapping.mapped",
     "outside_scope": "middleware",
     "query_budget": "budget",
+    "retried": "transaction",
     "run_django": "native",
     "scope": "scopes",
     "session": "transaction",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import Any
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -66,7 +67,7 @@ def _conflict(database: Database) -> int | str:
 
 
 class _Conflicts:
-    """Raises a conflict of the server's own, as often as it is told: a function that raises it is no mock of a driver."""
+    """Writes, then raises what a conflict raises, as often as it is told."""
 
     def __init__(self, database: Database, times: int) -> None:
         self.left, self.calls, self.hooks = times, 0, 0
