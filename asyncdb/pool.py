@@ -24,6 +24,7 @@ from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .leaks import LeakFinder
+from .opening import Opening
 from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 
@@ -60,6 +61,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.counts = PoolCounts()
         self.closed = False
         self._open_connection = open_connection
+        self._opening = Opening(open_connection, config, self.counts)
         self._records: set[ConnectionPoolEntry] = set()
         self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
         self._leaks = LeakFinder(config, self.counts) if LeakFinder.wanted(config) else None
@@ -106,7 +108,7 @@ class Pool(AsyncAdaptedQueuePool):
     def _connect(self, connection_record: ConnectionPoolEntry) -> PhysicalConnection:
         begun = time.perf_counter()
         try:
-            connection = self._open_connection()
+            connection = self._opening.open()
         except BaseException:
             self.counts.connect_errors += 1
             raise

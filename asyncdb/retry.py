@@ -150,7 +150,7 @@ def retried(
     isolation: IsolationLevel | None = None,
     read_only: bool = False,
 ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]:
-    """Decorates an async function: each call is a transaction of its own, which is tried again as ``Database.retry`` does.
+    """Decorates an async function: each call is a transaction, tried again as ``Database.retry`` does.
 
     ::
 

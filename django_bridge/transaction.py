@@ -265,9 +265,11 @@ class _Attempt(Atomic):
                 "that one instead",
             ) from err
 
-    async def __aexit__(self, *error: object) -> bool | None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
         self._left = self._entered
-        return await super().__aexit__(*error)
+        return await super().__aexit__(kind, error, traceback)
 
 
 BridgedDatabase.one_of_both = staticmethod(_Attempt)
