@@ -47,6 +47,8 @@ class Pool(AsyncAdaptedQueuePool):
     _queue_class = WaitingLine
     _pool: WaitingLine
     _invalidate_time: float
+    listeners_of_ours = 0
+    """Listeners to ``connect`` that SQLAlchemy added for the dialect; further ones may have made settings."""
 
     def __init__(
         self,
@@ -240,6 +242,8 @@ class Pool(AsyncAdaptedQueuePool):
         connection: Any = record.dbapi_connection
         if connection is None:
             return
+        if connection.washing and not self._washed(record, connection):
+            return
         look = connection.look()
         now = time.monotonic()
         if look is Liveness.DEAD:
@@ -281,6 +285,8 @@ class Pool(AsyncAdaptedQueuePool):
         connection: Any = record.dbapi_connection
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
+        elif connection is not None and connection.left:
+            self._wash(record, connection)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):
             record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
@@ -295,6 +301,25 @@ class Pool(AsyncAdaptedQueuePool):
             self._pool.wake_one()
         if self.closed:
             self._returned.set()  # for ``drain``
+
+    def _wash(self, record: ConnectionPoolEntry, connection: Any) -> None:
+        """Has the server forget what was left on the session; where it cannot, or somebody else made it, it goes."""
+        if len(list(self.dispatch.connect)) <= self.listeners_of_ours and connection.begin_to_wash():
+            self.counts.reset += 1
+        else:
+            connection.counted = True
+            record.invalidate()
+
+    def _washed(self, record: ConnectionPoolEntry, connection: Any) -> bool:
+        try:
+            await_(connection.end_washing(within=self.config.ping_timeout))
+        except Exception as err:  # whatever it is, the session is not as it should be
+            self.counts.found_dead += 1
+            log.info("%r: a connection could not be reset (%s) and is replaced", self.config.alias, type(err).__name__)
+            connection.counted = True
+            record.invalidate()
+            return False
+        return True
 
     def _drop_unclean(self, record: ConnectionPoolEntry, connection: Any) -> None:
         """No connection with an open transaction, or in a state that is not known, comes back, whatever went wrong."""

@@ -9,6 +9,7 @@ from ..config import DatabaseConfig
 from ..errors import TransactionMisuse
 from ..listening import listeners, tell, unheard
 from .physical import Begun, physical
+from .residue import leaves_something
 from .statements import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class PhysicalDialect(_Dialect):
     def initialize(self, connection: Any) -> None:
         with unheard():
             super().initialize(connection)
+        physical(connection.connection).left = False
 
     def on_connect(self) -> Callable[[Any], None]:
         drivers_own = super().on_connect()
@@ -64,6 +66,7 @@ class PhysicalDialect(_Dialect):
             if self.on_new_connection is not None:
                 with unheard():
                     self.on_new_connection(dbapi_connection)
+                physical(dbapi_connection).left = False  # what every connection has is nobody's leaving
 
         return made
 
@@ -131,7 +134,10 @@ class PhysicalDialect(_Dialect):
         kind = kind_of(context, statement)
         if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
             kind = Kind.CONTROL
-        cursor._adapt_connection.before(kind)
+        link = cursor._adapt_connection
+        link.before(kind)
+        if not link.left and _leaves(statement, context):
+            link.left = True
         if listeners():
             tell("SQLAlchemy", cursor._adapt_connection.config.alias, _without_values(statement, context))
         return kind
@@ -161,6 +167,17 @@ class PhysicalDialect(_Dialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         return bool(physical(dbapi_conn).isolation_override == "AUTOCOMMIT")
+
+
+def _leaves(statement: str, context: Any) -> bool:
+    """Whether something of a statement stays on the connection; remembered with what was compiled."""
+    compiled: Any = getattr(context, "compiled", None)
+    if compiled is None:
+        return leaves_something(statement)
+    known: bool | None = compiled.__dict__.get("_asyncdb_leaves")
+    if known is None:
+        known = compiled.__dict__["_asyncdb_leaves"] = leaves_something(statement)
+    return known
 
 
 def _without_values(statement: str, context: Any) -> str:
