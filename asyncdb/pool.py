@@ -318,6 +318,7 @@ class Pool(AsyncAdaptedQueuePool):
             log.info("%r: a connection could not be reset (%s) and is replaced", self.config.alias, type(err).__name__)
             connection.counted = True
             record.invalidate()
+            self._invalidate_time = time.time()  # as after a ping that nobody answered
             return False
         return True
 

@@ -70,6 +70,8 @@ _BEFORE_BRACKETS = frozenset(
     where with within
     bigint binary bit char character date datetime decimal double float int integer json nchar numeric nvarchar
     real signed smallint text time timestamp tinyint unsigned uuid varbinary varchar varying year
+    connection_id current_database current_schema current_setting current_user database gen_random_uuid
+    pg_backend_pid pg_sleep schema session_user sleep user version
     cast convert json_table unnest generate_series last_insert_id found_rows row_count changes excluded
     """.split(),
 )
