@@ -183,6 +183,14 @@ def is_plain_read(statement: str) -> bool:
     return all((name := call.lower()) in PURE_FUNCTIONS or name in _BEFORE_PARENTHESES for call in _CALL.findall(words))
 
 
+def is_plain_read(statement: Any, dialect: Any) -> bool:
+    """Whether a statement that is not compiled yet, or no more, is a plain ``select()``."""
+    if not getattr(statement, "is_select", False):
+        return False
+    compiled = statement.compile(dialect=dialect)
+    return _kind_of_compiled(compiled, str(compiled)) is Kind.READ
+
+
 def kind_of_text(statement: str) -> Kind:
     """Tells what SQL given as text does, as far as its words tell."""
     words = _QUOTED.sub(" ", statement)

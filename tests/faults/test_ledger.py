@@ -80,7 +80,8 @@ async def test_who_tries_a_lost_commit_again_writes_twice(proxied: Proxied) -> N
     async def hopeful(entry: int) -> None:
         for _ in range(20):
             try:
-                return await database.retry(_write, entry)
+                await database.retry(_write, entry)
+                break
             except OperationalError:
                 continue
 

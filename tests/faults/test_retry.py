@@ -7,13 +7,15 @@ import random
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import literal, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from asyncdb import Database, DatabaseConfig, Session, TransactionMisuse, retried
 from asyncdb.codes import code_of
-from asyncdb.testing import DatabaseServer
+from asyncdb.testing import DatabaseServer, Proxy
+
+from .conftest import whole
 
 pytestmark = pytest.mark.faults
 SERVERS = pytest.mark.families("mariadb", "postgresql", "mysql")
@@ -180,3 +182,38 @@ async def test_a_cancelled_attempt_is_not_made_again(database: Database) -> None
 def test_retried_refuses_what_is_not_async() -> None:
     with pytest.raises(TypeError, match="not 'async def'"):
         retried(Database(DatabaseConfig.of(family="sqlite", database=":memory:")))(lambda: None)  # type: ignore[arg-type]
+
+
+Proxied = tuple[DatabaseConfig, Proxy]
+
+
+async def _reads_while_it_breaks(database: Database, proxy: Proxy, statement: Any) -> Any:
+    await database.fetch_val(select(literal(1)))  # warm
+    proxy.delay(0.3)
+    reading = asyncio.create_task(database.fetch_val(statement))
+    while not database.stats().checked_out:  # noqa: ASYNC110  (there is no event to wait for)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(proxy.reset_connections)
+    proxy.restore()
+    return await reading
+
+
+@SERVERS
+async def test_a_select_whose_reply_was_lost_is_sent_once_more(proxied: Proxied) -> None:
+    config, proxy = proxied
+    async with whole(config, None) as database:
+        assert await _reads_while_it_breaks(database, proxy, select(literal(7))) == 7
+        assert database.stats().counts.retried == 1
+
+
+@SERVERS
+@pytest.mark.parametrize("statement", [select(literal(7)), text("SELECT 7")])
+async def test_without_that_or_as_text_it_fails(proxied: Proxied, statement: Any) -> None:
+    """The control of the test above; and text may do what its words do not tell."""
+    config, proxy = proxied
+    off = config.model_copy(update={"retry_lost_reads": isinstance(statement, type(text("")))})
+    async with whole(off, None) as database:
+        with pytest.raises(DBAPIError):
+            await _reads_while_it_breaks(database, proxy, statement)
+        assert database.stats().counts.retried == 0
