@@ -17,7 +17,7 @@ from . import health
 from .config import DatabaseConfig, IsolationLevel
 from .drivers.bounds import NO_REPLY
 from .drivers.physical import TransactionOptions
-from .drivers.statements import is_plain_read
+from .drivers.statements import compiles_to_plain_read
 from .engine import create_engine, dialect_of, pool_of
 from .errors import AsyncDBError, DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Fetching, Params
@@ -239,7 +239,7 @@ class Database(Fetching):
         """Whether ``error`` is that the reply to a plain ``select()`` was lost; one that came too late is not lost."""
         if isinstance(error, AsyncDBError) or not error.connection_invalidated or NO_REPLY in str(error.orig):
             return False
-        return is_plain_read(statement, self.engine.dialect)
+        return compiles_to_plain_read(statement, self.engine.dialect)
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.

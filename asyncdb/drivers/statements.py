@@ -183,7 +183,7 @@ def is_plain_read(statement: str) -> bool:
     return all((name := call.lower()) in PURE_FUNCTIONS or name in _BEFORE_PARENTHESES for call in _CALL.findall(words))
 
 
-def is_plain_read(statement: Any, dialect: Any) -> bool:
+def compiles_to_plain_read(statement: Any, dialect: Any) -> bool:
     """Whether a statement that is not compiled yet, or no more, is a plain ``select()``."""
     if not getattr(statement, "is_select", False):
         return False
