@@ -24,8 +24,8 @@ from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .leaks import LeakFinder
-from .outage import Outage
 from .opening import Opening
+from .outage import Outage
 from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 

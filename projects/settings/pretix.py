@@ -6,9 +6,9 @@ from projects.job import Job
 
 os.environ.setdefault("DATA_DIR", Job.from_environment().folder)
 
-from pretix.settings import *  # noqa: E402, F403
-from pretix.settings import INSTALLED_APPS as _APPS  # noqa: E402
+from pretix.settings import *  # noqa: F403
+from pretix.settings import INSTALLED_APPS as _APPS
 
-from .base import DATABASES, LOGGING_CONFIG, SECRET_KEY  # noqa: E402, F401
+from .base import DATABASES, LOGGING_CONFIG, SECRET_KEY  # noqa: F401
 
 INSTALLED_APPS = [*_APPS, "django_bridge"]

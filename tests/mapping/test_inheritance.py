@@ -74,8 +74,6 @@ def test_a_second_parent_may_have_a_parent_itself() -> None:
             app_label = "shop"
 
     class Bakery(Room, Oven):
-        pass
-
         class Meta:
             app_label = "shop"
 
