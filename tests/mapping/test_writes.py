@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -324,4 +323,3 @@ async def test_after_a_rollback_the_same_session_goes_on(shop: Any) -> None:
         author.name = "b"
         await db.commit()
     assert (await m.Author.objects.aget()).name == "b"
-    await asyncio.sleep(0)
