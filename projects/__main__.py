@@ -1,4 +1,4 @@
-"""``python -m projects``: each project in its environment, on each of its databases; 1 if anything is missing or differs."""
+"""``python -m projects``: each project in its environment, on each of its databases; 1 if anything differs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def make(model: Model, number: int, **given: Any) -> str:
     for raw in (False, True):
         try:
             with transaction.atomic():
-                made = baker.prepare(model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **_about(model), **given})
+                values = {**_pointing(model, number), **_about(model), **given}
+                made = baker.prepare(model, _fill_optional=bool(number % 2), **values)
                 models.Model.save_base(made, raw=raw, force_insert=not model._meta.parents)
                 check_constraints(model)
         except Exception as err:  # whatever a project's own code says

@@ -49,11 +49,13 @@ _decimal.required = ["max_digits", "decimal_places"]  # type: ignore[attr-define
 
 
 def _moment() -> dt.datetime:
-    return random.choice([
-        dt.datetime(1970, 1, 1, tzinfo=dt.UTC),
-        dt.datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=dt.UTC),
-        dt.datetime(2037, 12, 31, 23, 59, 59, 999999, tzinfo=_BERLIN_WINTER),
-    ])
+    return random.choice(
+        [
+            dt.datetime(1970, 1, 1, tzinfo=dt.UTC),
+            dt.datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=dt.UTC),
+            dt.datetime(2037, 12, 31, 23, 59, 59, 999999, tzinfo=_BERLIN_WINTER),
+        ]
+    )
 
 
 _GIVEN: dict[type[models.Field[Any, Any]], Callable[..., Any]] = {

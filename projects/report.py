@@ -45,7 +45,9 @@ def as_json(results: Sequence[Result]) -> str:
     return json.dumps([{**vars(each), "problems": each.problems} for each in results], indent=1)
 
 
-_HEADS = "project|database|Django|models|columns|missing|relations|missing|rows|values|relation queries|related rows|differ"
+_HEADS = (
+    "project|database|Django|models|columns|missing|relations|missing|rows|values|relation queries|related rows|differ"
+)
 
 
 def as_text(results: Sequence[Result]) -> str:

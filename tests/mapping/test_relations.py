@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ObjectDoesNotExist
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -155,9 +154,10 @@ def key_of(row: Any) -> Any:
 def of_django(model: Any, name: str, *, many: bool) -> dict[Any, Any]:
     found = {}
     for row in model._base_manager.all():
+        missing = AttributeError if many else model._meta.get_field(name).related_model.DoesNotExist
         try:
             value = getattr(row, name)
-        except ObjectDoesNotExist:  # a one-to-one that nobody points back with
+        except missing:
             value = None
         if many:
             rows = [key_of(one) for one in value.all()]
@@ -228,9 +228,11 @@ def test_all_accessors_of_django_are_there_and_no_other(label: str) -> None:
         elif (accessor := field.get_accessor_name()) is not None and hasattr(model, accessor):
             wanted.add(accessor)
     found = set(mapped(model).__mapper__.relationships.keys())
-    from_parents: set[str] = set()
-    for parent in model._meta.all_parents:
-        from_parents.update(mapped(parent).__mapper__.relationships.keys())
+    from_parents = {
+        name
+        for parent in model._meta.all_parents
+        for name in mapped(parent).__mapper__.relationships.keys()  # noqa: SIM118
+    }
     assert wanted <= found
     assert found - wanted <= from_parents
 
