@@ -140,7 +140,7 @@ def _empty(family: str) -> None:
 
 
 @pytest.fixture
-async def shop(family: str, bridged: Callable[..., None], django_db_blocker: Any) -> AsyncIterator[Warehouse]:  # noqa: F811
+async def shop(family: str, bridged: Callable[..., None], django_db_blocker: Any) -> AsyncIterator[Warehouse]:
     """The tables of all models, empty, which the bridge and Django's own connections reach."""
     with prepared(family, bridged, django_db_blocker) as made:
         yield made
@@ -148,7 +148,7 @@ async def shop(family: str, bridged: Callable[..., None], django_db_blocker: Any
 
 
 @pytest.fixture
-def sync_shop(family: str, bridged_now: Callable[..., None], django_db_blocker: Any) -> Iterator[Warehouse]:  # noqa: F811
+def sync_shop(family: str, bridged_now: Callable[..., None], django_db_blocker: Any) -> Iterator[Warehouse]:
     """The same for sync tests."""
     with prepared(family, bridged_now, django_db_blocker) as made:
         forget_connections()

@@ -1,6 +1,6 @@
 """Each misuse of the mapping is refused by name, with what to do; and nothing is broken afterwards."""
 
-# ruff: noqa: DJ008  (nobody prints them)
+
 
 from __future__ import annotations
 

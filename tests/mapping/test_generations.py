@@ -1,6 +1,6 @@
 """When mapped classes are made, in which thread, and for which set of models; and what SQLAlchemy caches of them."""
 
-# ruff: noqa: DJ008  (nobody prints them)
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows of more than one table, and the order of collections."""
 
-# ruff: noqa: DJ008  (nobody prints them)
+
 
 from __future__ import annotations
 
