@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +32,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "char": TEXT,
     "date": st.dates(date(1000, 1, 1)),
     "moment": MOMENTS,
-    "decimal": st.decimals(Decimal("-99999999"), Decimal("99999999"), places=6),
+    "decimal": st.decimals(Decimal(-99999999), Decimal(99999999), places=6),
     "duration": st.timedeltas(timedelta(days=-10000), timedelta(days=10000)),
     "double": st.floats(
         allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300, allow_subnormal=False
