@@ -1,4 +1,4 @@
-"""``python -m projects``: each project in its environment, on each of its databases; 1 if anything differs."""
+"""``python -m projects``: each project in its environment, on each of its databases, and a report of all of them."""
 
 from __future__ import annotations
 

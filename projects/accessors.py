@@ -92,5 +92,7 @@ def missing(model: Model) -> tuple[int, int, list[str]]:
             mapped(found[name].target),
             not found[name].to_one,
         ):
-            gone.append(f"{label}.{name}: a relation to {relation.mapper.class_.__name__}, or to another number")
+            gone.append(
+                f"{label}.{name}: a relation to {relation.mapper.class_.__name__}, or to another number of them"
+            )
     return len(columns(model)), len(found), gone

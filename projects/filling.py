@@ -38,8 +38,9 @@ def make(model: Model, number: int, **given: Any) -> str:
     for raw in (False, True):
         try:
             with transaction.atomic():
-                values = {**_pointing(model, number), **_about(model), **given}
-                made = baker.prepare(model, _fill_optional=bool(number % 2), **values)
+                made = baker.prepare(
+                    model, _fill_optional=bool(number % 2), **{**_pointing(model, number), **_about(model), **given}
+                )
                 models.Model.save_base(made, raw=raw, force_insert=not model._meta.parents)
                 check_constraints(model)
         except Exception as err:  # whatever a project's own code says

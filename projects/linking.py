@@ -19,7 +19,7 @@ def link(found: Sequence[Model]) -> None:
     """Lets the first rows of each such relation meet."""
     for model in found:
         for field in model._meta.local_many_to_many:
-            through = field.remote_field.through
+            through: Any = field.remote_field.through
             if through._meta.auto_created:
                 _join(model, field, through)
             else:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models
-from model_bakery import baker, generators
+from model_bakery import generators
 
 from .accessors import Model
 
@@ -22,12 +22,12 @@ _BERLIN_WINTER = dt.timezone(dt.timedelta(hours=1))
 def know(found: Sequence[Model]) -> None:
     """Teaches model-bakery these, and to fill a project's own kinds of field as it fills the kind each stands on."""
     for field, gives in _GIVEN.items():
-        baker.generators.add(field, gives)
+        generators.add(field, gives)  # type: ignore[arg-type]  # it takes the class as well as its name
     known = generators.get_type_mapping()
     for cls in {type(field) for model in found for field in model._meta.concrete_fields}:
         base = next((one for one in cls.__mro__ if one in known), None)
         if cls not in known and base is not None:
-            baker.generators.add(cls, known[base])
+            generators.add(cls, known[base])  # type: ignore[arg-type]  # likewise
 
 
 def _text(max_length: int | None = 40) -> str:

@@ -26,6 +26,16 @@ class Tag(models.Model):
     content_object = GenericForeignKey()
 
 
+class Remark(models.Model):
+    """About anything, other remarks included."""
+
+    text = models.CharField(max_length=50)
+    about_type = models.ForeignKey(ContentType, models.CASCADE)
+    about_key = models.CharField(max_length=36)
+    about = GenericForeignKey("about_type", "about_key")
+    replies = GenericRelation("self", "about_key", "about_type", related_query_name="replied_to")
+
+
 class Genre(models.Model):
     label = models.CharField(max_length=50)
 
@@ -244,6 +254,7 @@ class Swapped(models.Model):
 RELATIONS: list[type[Any]] = [
     Author,
     Tag,
+    Remark,
     Genre,
     Book,
     Reading,
