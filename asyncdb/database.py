@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from sqlalchemy import Executable, Result, Row
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from . import health
@@ -253,7 +253,7 @@ class Database(Paging):
         """
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return result.freeze()() if getattr(result, "returns_rows", True) else result
+            return result.freeze()() if _returns_rows(result) else result
 
     async def health(self, *, timeout: float = 5.0) -> Health:
         """Checks a connection out and pings the server, within ``timeout`` s; an unreachable one is an answer too."""
@@ -313,6 +313,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _returns_rows(result: Result[Any]) -> bool:
+    """Whether there are rows to be had; what a bulk ``insert()`` of the ORM gives says so by an error alone."""
+    try:
+        result.keys()
+    except ResourceClosedError:
+        return False
+    return True
 
 
 def _abandon(engine: AsyncEngine) -> None:
