@@ -37,7 +37,7 @@ install = $(UV) export --quiet --frozen --no-emit-project --python $(PY) $(1) \
 	| $(UV) pip install --quiet --python $(PY) --require-hashes -r - \
 	&& mkdir -p $(STAMPS) && touch $@
 
-.PHONY: help setup demo test lint docs bench conformance projects verify verify-clean lock clean
+.PHONY: help setup demo test lint docs bench soak conformance projects verify verify-clean lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -67,6 +67,9 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 
 bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the benchmarks: ARGS=
 	@$(PY) -m benchmarks $(ARGS)
+
+soak: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## ten minutes of load and faults: ARGS=seconds
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 conformance: $(STAMPS)/conformance $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## Django's own tests, as it is and on the loop: FAMILIES=, ARGS=
 	@$(PY) -m conformance --families $(filter-out mysql,$(families)) $(ARGS)

@@ -30,6 +30,7 @@ from .errors import (
 from .health import Health
 from .limits import statement_limit
 from .paging import KeysetPage, Page
+from .retry import retried
 from .session import Session
 from .statistics import PoolCounts, PoolStats
 from .streaming import RowStream
@@ -71,5 +72,6 @@ __all__ = [
     "UncommittedWrites",
     "errors",
     "registry",
+    "retried",
     "statement_limit",
 ]

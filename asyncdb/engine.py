@@ -57,6 +57,7 @@ def create_engine(
         pool=pool,
         hide_parameters=True,
     )
+    pool.listeners_of_ours = len(list(pool.dispatch.connect))
     dialect = dialect_of(engine)
     dialect.on_new_connection, dialect.alias = on_connect, config.alias
     return engine

@@ -24,6 +24,7 @@ from .ending import Ending, EndRunning
 from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTimeout
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .leaks import LeakFinder
+from .opening import Opening
 from .outage import Outage
 from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
@@ -47,6 +48,8 @@ class Pool(AsyncAdaptedQueuePool):
     _queue_class = WaitingLine
     _pool: WaitingLine
     _invalidate_time: float
+    listeners_of_ours = 0
+    """Listeners to ``connect`` that SQLAlchemy added for the dialect; further ones may have made settings."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Pool(AsyncAdaptedQueuePool):
         self.counts = PoolCounts()
         self.closed = False
         self._open_connection = open_connection
+        self._opening = Opening(open_connection, config, self.counts)
         self._records: set[ConnectionPoolEntry] = set()
         self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
         self._leaks = LeakFinder(config, self.counts) if LeakFinder.wanted(config) else None
@@ -110,7 +114,7 @@ class Pool(AsyncAdaptedQueuePool):
             await_(self._outage.turn())
         begun = time.perf_counter()
         try:
-            connection = self._open_connection()
+            connection = self._opening.open()
         except BaseException as err:
             self.counts.connect_errors += 1
             self._outage.failed(err)
@@ -246,6 +250,8 @@ class Pool(AsyncAdaptedQueuePool):
         connection: Any = record.dbapi_connection
         if connection is None:
             return
+        if connection.washing and not self._washed(record, connection):
+            return
         look = connection.look()
         now = time.monotonic()
         if look is Liveness.DEAD:
@@ -287,6 +293,8 @@ class Pool(AsyncAdaptedQueuePool):
         connection: Any = record.dbapi_connection
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
+        elif connection is not None and connection.left:
+            self._wash(record, connection)
         record.info[_IDLE_SINCE] = time.monotonic()
         if getattr(record, "fresh", False):
             record.fresh = False  # type: ignore[attr-defined]  # SQLAlchemy's flag, which only its own ping clears
@@ -301,6 +309,26 @@ class Pool(AsyncAdaptedQueuePool):
             self._pool.wake_one()
         if self.closed:
             self._returned.set()  # for ``drain``
+
+    def _wash(self, record: ConnectionPoolEntry, connection: Any) -> None:
+        """Has the server forget what was left on the session; where it cannot, or somebody else made it, it goes."""
+        if len(list(self.dispatch.connect)) <= self.listeners_of_ours and connection.begin_to_wash():
+            self.counts.reset += 1
+        else:
+            connection.counted = True
+            record.invalidate()
+
+    def _washed(self, record: ConnectionPoolEntry, connection: Any) -> bool:
+        try:
+            await_(connection.end_washing(within=self.config.ping_timeout))
+        except Exception as err:  # whatever it is, the session is not as it should be
+            self.counts.found_dead += 1
+            log.info("%r: a connection could not be reset (%s) and is replaced", self.config.alias, type(err).__name__)
+            connection.counted = True
+            record.invalidate()
+            self._invalidate_time = time.time()  # as after a ping that nobody answered
+            return False
+        return True
 
     def _drop_unclean(self, record: ConnectionPoolEntry, connection: Any) -> None:
         """No connection with an open transaction, or in a state that is not known, comes back, whatever went wrong."""

@@ -26,6 +26,8 @@ class PoolCounts:
     """Connections replaced because of their age."""
     found_dead: int = 0
     """Idle connections found dead at checkout and replaced."""
+    reset: int = 0
+    """Connections on which something was left and that the server was told to forget it."""
     invalidated: dict[str, int] = field(default_factory=dict)
     """Connections dropped in use, by cause: ``cancelled`` or ``timed out`` amid a statement, ``cut`` by a shutdown,
     ``lost`` with an error, ``unclean`` when it came back."""

@@ -71,6 +71,7 @@ class _Block:
     hooks: list[tuple[Hook, bool]] = field(default_factory=list)
     over: bool = False
     """Whether another task than its owner left it, in whose context it still stands."""
+    committed: bool = False
 
 
 @dataclass(eq=False)
@@ -149,6 +150,16 @@ class Atomic(AbstractAsyncContextManager[Session]):
         self._block: _Block | None = None
         self._inside: AbstractAsyncContextManager[Session] | None = None
         """The block inside of one that was lent, which this one stands for."""
+
+    @property
+    def committed(self) -> bool:
+        """Whether its transaction is committed; its hooks may still run."""
+        return self._block is not None and self._block.committed
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether it is a transaction of its own, so that a failed attempt leaves nothing."""
+        return self._block is not None and self._block.outer is None
 
     async def __aenter__(self) -> Session:
         if self._block is not None or self._inside is not None:
@@ -236,6 +247,7 @@ async def _end_outermost(block: _Block, *, failed: bool) -> None:
         if not failed:
             session.begin_to_end()
             await AsyncSession.commit(session)
+            block.committed = True
     finally:
         await _close(block)
     if not failed:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .native import run_django
     from .scopes import scope
     from .sync_session import sync_session
-    from .transaction import atomic, session, with_session
+    from .transaction import atomic, retried, session, with_session
 
 __all__ = [
     "as_django",
@@ -29,6 +29,7 @@ __all__ = [
     "outside_scope",
     "pydantic_model",
     "query_budget",
+    "retried",
     "run_django",
     "scope",
     "session",
@@ -45,6 +46,7 @@ _HOMES = {
     "outside_scope": "middleware",
     "pydantic_model": "mapping.pydantic_models",
     "query_budget": "budget",
+    "retried": "transaction",
     "run_django": "native",
     "scope": "scopes",
     "session": "transaction",

@@ -37,7 +37,9 @@ class Block(AbstractAsyncContextManager[Session]):
     _ground: Ground
     _shared: SharedTransaction
     _lent: Lent
-    _outermost = False
+    _outermost = _in_a_test = False
+    committed = False
+    """Whether its transaction is committed; its hooks may still run."""
     _brought_session = False
     """Whether the session was made by this block, and ends with it."""
 
@@ -82,6 +84,7 @@ class Block(AbstractAsyncContextManager[Session]):
         self._outermost = not wrapper.in_atomic_block or bool(
             getattr(wrapper.atomic_blocks[-1], "_from_testcase", False)
         )
+        self._in_a_test = bool(wrapper.atomic_blocks)
         with self._told():
             self._ground.begin(atomic, self._options)
         if (shared := wrapper.shared) is None:
@@ -123,12 +126,18 @@ class Block(AbstractAsyncContextManager[Session]):
             self._require_task()
             self._ground.cut_short()
             await self._ground.run(self._leave, error)
+            self.committed = error is None and self.can_be_repeated
             if hooks := self._wrapper.hooks_due():
                 await self._ground.over()
             for hook, robust in hooks:
                 await self._run_hook(hook, robust=robust)
         finally:
             await self._ground.leave()
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether it is a transaction of its own, so that a failed attempt leaves nothing; in a test it is not."""
+        return self._outermost and not self._in_a_test
 
     def _require_task(self) -> None:
         """Where another task leaves the block, as of a generator that was collected unfinished, nobody else will."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from asyncdb import Database, Session, registry
+from asyncdb.config import IsolationLevel
 from asyncdb.transaction import Lent, innermost
 
 from . import connections
@@ -90,6 +92,20 @@ class BridgedDatabase(Database):
         assert isinstance(joined, JoinedDatabases)
         return joined.of(caller, self)
 
+    one_of_both: ClassVar[Callable[..., AbstractAsyncContextManager[Session]]]
+    """Makes the block that an alias has for both ORMs; from the file that knows it."""
+
+    def retried_block(
+        self, *, isolation: IsolationLevel | None, read_only: bool
+    ) -> AbstractAsyncContextManager[Session]:
+        """One transaction of both ORMs."""
+        self._refuse_to_retry_inside()
+        return self.one_of_both(self.config.alias, isolation=isolation, read_only=read_only)
+
+    @property
+    def _stands_alone(self) -> bool:
+        return super()._stands_alone and not has_caller()
+
     @property
     def _django_can_connect(self) -> bool:
         """Whether the sync driver is there: the bridge itself can do without mysqlclient."""
@@ -108,6 +124,14 @@ class _Door(AbstractAsyncContextManager[Any]):
         self._join = join
         self._with_the_orm = with_the_orm
         self._entered: AbstractAsyncContextManager[Any] | None = None
+
+    @property
+    def committed(self) -> bool:
+        return bool(getattr(self._entered, "committed", False))
+
+    @property
+    def can_be_repeated(self) -> bool:
+        return bool(getattr(self._entered, "can_be_repeated", False))
 
     async def __aenter__(self) -> Any:
         here = self._here

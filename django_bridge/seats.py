@@ -142,13 +142,17 @@ class Seat:
             self.scope.emptied()
 
     def give_back(self) -> None:
-        """Gives the connection back at once; one that carries state is closed instead. Never waits, never raises."""
+        """Gives the connection back at once, closed if a transaction is open on it. Never waits, never raises.
+
+        What a statement left on the session is the pool's affair, which has the server forget it.
+        """
         if self._checkout is not None:
-            self._leave(clean=self.left is None and not self._streams and self.link.nothing_to_end)
+            self._leave(clean=not self._streams and self.link.nothing_to_end)
 
     def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
-        left, self.left = self.left or ("an open stream" if self._streams else None), None
+        left, self.left = "an open stream" if self._streams else self.left, None
+        link.left = link.left or left is not None
         self._cursors.clear()
         self._streams.clear()
         self.wrapper.unseated()

@@ -15,14 +15,16 @@ from django.db.models import Model
 from asyncdb import Session
 from asyncdb.config import IsolationLevel
 from asyncdb.errors import TransactionMisuse
+from asyncdb.retry import run_in_attempts
 from asyncdb.transaction import Lent, innermost
 
 from .block import Block
 from .connections import is_native
-from .databases import database
+from .databases import BridgedDatabase, database
+from .errors import DurableNested
 from .scopes import enabled, left_to_django
 
-__all__ = ["atomic", "session", "with_session"]
+__all__ = ["atomic", "retried", "session", "with_session"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -232,6 +234,100 @@ class Atomic:
                 return await function(*args, **kwargs)
 
         return in_transaction
+
+
+class _Attempt(Atomic):
+    """One attempt at a transaction of both ORMs."""
+
+    _left: Any = None
+
+    def __init__(self, using: str, *, isolation: IsolationLevel | None, read_only: bool) -> None:
+        super().__init__(
+            using, model=None, isolation=isolation, read_only=read_only, savepoint=True, durable=True, join=False
+        )
+
+    @property
+    def committed(self) -> bool:
+        """Whether its transaction is committed; its hooks may still run."""
+        return bool(getattr(self._left, "committed", False))
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether a failed attempt leaves nothing."""
+        return bool(getattr(self._entered, "can_be_repeated", False))
+
+    async def __aenter__(self) -> Session:
+        try:
+            return await super().__aenter__()
+        except DurableNested as err:
+            raise TransactionMisuse(
+                f"retry() on {self._using!r} inside of another transaction: a conflict ends the whole of it, so retry "
+                "that one instead",
+            ) from err
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._left = self._entered
+        return await super().__aexit__(kind, error, traceback)
+
+
+BridgedDatabase.one_of_both = staticmethod(_Attempt)
+
+
+@overload
+def retried(function: Callable[..., Awaitable[T]], /) -> Callable[..., Awaitable[T]]: ...
+@overload
+def retried(
+    using: str | None = None,
+    /,
+    *,
+    model: type[Model] | None = None,
+    attempts: int | None = None,
+    isolation: IsolationLevel | None = None,
+    read_only: bool = False,
+) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., Awaitable[T]]]: ...
+def retried(
+    using: str | Callable[..., Awaitable[Any]] | None = None,
+    /,
+    *,
+    model: type[Model] | None = None,
+    attempts: int | None = None,
+    isolation: IsolationLevel | None = None,
+    read_only: bool = False,
+) -> Any:
+    """Decorates an async function: each call is one transaction of both ORMs, tried again after a conflict.
+
+    ::
+
+        @retried
+        async def transfer(source, target, amount, *, db): ...
+
+    It is :func:`atomic`, and ``Database.retry`` says when it is tried again. In a test that is a transaction itself
+    (``TestCase``) one attempt is made: a conflict there has ended the test's own transaction.
+
+    - **errors**: ``TransactionMisuse`` inside another transaction; ``TypeError`` where it decorates what is not
+      ``async def``; the server's of the last attempt.
+    """
+
+    def decorate(function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        _require_async(function, "retried")
+        alias = using if isinstance(using, str) else None
+
+        @functools.wraps(function)
+        async def in_attempts(*args: Any, **kwargs: Any) -> T:
+            return await run_in_attempts(
+                database(alias_of(alias, model, for_write=True)),
+                function,
+                (args, kwargs),
+                attempts=attempts,
+                isolation=isolation,
+                read_only=read_only,
+            )
+
+        return in_attempts
+
+    return decorate(using) if callable(using) else decorate
 
 
 def alias_of(using: str | None, model: type[Model] | None, *, for_write: bool) -> str | None:

@@ -43,6 +43,7 @@ step demo-mariadb make demo ONCE=1 DB=mariadb
 step demo-postgresql make demo ONCE=1 DB=postgresql
 step bench make bench
 step projects make projects
+step soak make soak
 # An interrupted run goes on with the groups that it had not come to.
 step conformance make conformance ARGS=--resume
 for env in $(.venv/bin/tox list --no-desc -q); do

@@ -11,6 +11,7 @@ from ..config import DatabaseConfig
 from ..errors import ConnectFailed, TransactionMisuse
 from ..listening import listeners, tell, unheard
 from .physical import Begun, physical
+from .residue import leaves_something
 from .statements import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PhysicalDialect(_Dialect):
     def initialize(self, connection: Any) -> None:
         with unheard(), _within_login(physical(connection.connection)):
             super().initialize(connection)
+        physical(connection.connection).left = False
 
     def on_connect(self) -> Callable[[Any], None]:
         drivers_own = super().on_connect()
@@ -67,6 +69,7 @@ class PhysicalDialect(_Dialect):
                 if self.on_new_connection is not None:
                     with unheard():
                         self.on_new_connection(dbapi_connection)
+                    physical(dbapi_connection).left = False  # what every connection has is nobody's leaving
 
         return made
 
@@ -134,7 +137,10 @@ class PhysicalDialect(_Dialect):
         kind = kind_of(context, statement)
         if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
             kind = Kind.CONTROL
-        cursor._adapt_connection.before(kind)
+        link = cursor._adapt_connection
+        link.before(kind)
+        if not link.left and _leaves(statement, context):
+            link.left = True
         if listeners():
             tell("SQLAlchemy", cursor._adapt_connection.config.alias, _without_values(statement, context))
         return kind
@@ -200,6 +206,17 @@ def _login_left(link: Any) -> float | None:
     if link.login_began is None:
         return None
     return max(0.0, float(link.login_began + link.config.connect_timeout - time.monotonic()))
+
+
+def _leaves(statement: str, context: Any) -> bool:
+    """Whether something of a statement stays on the connection; remembered with what was compiled."""
+    compiled: Any = getattr(context, "compiled", None)
+    if compiled is None:
+        return leaves_something(statement)
+    known: bool | None = compiled.__dict__.get("_asyncdb_leaves")
+    if known is None:
+        known = compiled.__dict__["_asyncdb_leaves"] = leaves_something(statement)
+    return known
 
 
 def _without_values(statement: str, context: Any) -> str:

@@ -8,10 +8,12 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
+from asyncmy.charset import charset_by_name
 from sqlalchemy.dialects.mysql.asyncmy import (
     AsyncAdapt_asyncmy_connection,
     AsyncAdapt_asyncmy_cursor,
@@ -45,6 +47,7 @@ _OURS = frozenset({"charset", "get_server_public_key"})
 _CHARSETS = ("utf8mb4", "utf8")
 _UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
 _IN_TRANSACTION = 0x0001
+_COM_RESET_CONNECTION = 0x1F
 _COM_QUIT = b"\x01\x00\x00\x00\x01"
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 
@@ -170,6 +173,27 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def what_runs(self) -> tuple[DatabaseConfig, Identity] | None:
         return None if self.identity is None else (self.config, self.identity)
 
+    def ask_to_forget(self) -> bool:
+        raw = self._connection
+        if raw._stream_broken or not self.config.database:  # a USE could not be undone
+            return False
+        asking = raw._execute_command(_COM_RESET_CONNECTION, b"")
+        try:
+            asking.send(None)  # it writes, and waits for nothing
+        except StopIteration:
+            return True
+        except self.dbapi.Error:
+            return False
+        asking.close()
+        return False
+
+    async def has_forgotten(self) -> None:
+        raw = self._connection
+        await raw._read_ok_packet()
+        # MySQL takes the character set of the server's settings now, not that of the login.
+        await raw.query(f"SET NAMES utf8mb4 COLLATE {charset_by_name('utf8mb4').collation}")
+        await raw.select_db(self.config.database)
+
     def pause_reading(self) -> None:
         """Lets the server wait: asyncmy would take all of a stream into its buffer while nobody asks for rows."""
         if not self._transport.is_closing():
@@ -235,6 +259,7 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
+        connection.make_session = functools.partial(self._make_session, raw, config)
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)

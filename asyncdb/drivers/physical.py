@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -121,6 +121,12 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     rollback_on_lock_timeout = False
     login_began: float | None = None
     """When its login began, on the monotonic clock; None where nobody timed it."""
+    make_session: Callable[[], Awaitable[Any]] | None = None
+    """Makes the session settings anew, as at the login; None: nobody knows all of them."""
+    left = False
+    """Whether a statement left something on the session (a setting, a lock) that the next user must not meet."""
+    washing = False
+    """Whether the server was told to forget the session, and its answer is still to be read."""
     face: Any = None
     """What another library sees of this connection, kept with it."""
     execute_wrappers: Sequence[Any] = ()
@@ -147,6 +153,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.spoiled: str | None = None
         self.doom: str | None = None
         self.may_have_written = self.in_doubt = False
+        self.left = self.washing = False
         self.running = self.gave_up = None
         self.begin_limits()
 
@@ -173,6 +180,38 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         """Sends BEGIN with an isolation level, None being the connection's own."""
         raise NotImplementedError
+
+    def ask_to_forget(self) -> bool:
+        """Tells the server to forget the session, without waiting; False where it cannot be told."""
+        return False
+
+    async def has_forgotten(self) -> None:
+        """Reads the answer to :meth:`ask_to_forget`; raises the driver's error if there is none."""
+        raise NotImplementedError
+
+    def begin_to_wash(self) -> bool:
+        """Has the server let go of locks, settings and tables of this session; False: close the connection instead."""
+        if self.make_session is None or not self.nothing_to_end or self.stream_unfinished:
+            return False
+        self.washing = self.ask_to_forget()
+        return self.washing
+
+    async def end_washing(self, *, within: float) -> None:
+        """Makes the session anew, as it was after the login; raises where that did not come about in time."""
+        assert self.make_session is not None
+        watchdog = self._loop.call_later(within, self._give_up, f"{within:g} s (reset)")
+        try:
+            await self.has_forgotten()
+            await self.make_session()
+        except BaseException:
+            self.doom = self.doom or "it could not be reset"
+            raise
+        finally:
+            watchdog.cancel()
+        if self.doom is not None:
+            raise TimeoutError(self.doom)
+        self.left = self.washing = self.errors_met = False
+        self.begin_limits()
 
     def discard(self) -> None:
         """Closes an idle connection at once, also one whose loop is closed; never waits, never raises."""

@@ -6,13 +6,15 @@ SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg import generators
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_connection,
     AsyncAdapt_psycopg_cursor,
@@ -120,6 +122,26 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
     def may_be_applied(self, error: BaseException) -> bool:
         return super().may_be_applied(error) or self._connection.pgconn.status != ConnStatus.OK
 
+    def ask_to_forget(self) -> bool:
+        pgconn = self._connection.pgconn
+        if pgconn.status != ConnStatus.OK or self._connection.lock.locked():
+            return False
+        try:
+            pgconn.send_query(b"DISCARD ALL")
+            return bool(pgconn.flush() == 0)
+        except psycopg.Error:
+            return False
+
+    async def has_forgotten(self) -> None:
+        raw = self._connection
+        async with raw.lock:
+            results = await raw.wait(generators.fetch_many(raw.pgconn))
+            if [result.status for result in results] != [ExecStatus.COMMAND_OK]:
+                raise psycopg.OperationalError("DISCARD ALL failed")
+            # The server has none of them any more: not ``clear()``, which would have them deallocated.
+            for prepared in (raw._prepared._names, raw._prepared._counts, raw._prepared._to_flush):
+                prepared.clear()
+
     def what_runs(self) -> Any:
         return request_to_cancel(self._connection.pgconn)
 
@@ -168,6 +190,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
         raw, (isolation, idle_limit) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
         connection.attach(config)
+        connection.make_session = functools.partial(self._make_session, raw, config)
         connection.isolation_level_of_server = isolation.upper()
         connection.idle_limit = float(idle_limit) if idle_limit else None
         return connection

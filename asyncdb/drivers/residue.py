@@ -10,6 +10,8 @@ import functools
 import re
 from dataclasses import dataclass
 
+from .statements import PURE_FUNCTIONS
+
 
 @dataclass(frozen=True, slots=True)
 class Residue:
@@ -59,6 +61,22 @@ _READS = re.compile(
 _ANOTHER = re.compile(r";\s*[^\s;]")
 """A second statement in the same text, of which nobody looks at the first word."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
+_CALL = re.compile(r"\b([a-z_]\w*)\s*\(", re.IGNORECASE)
+_TABLE_AND_COLUMNS = re.compile(r"\binto\s+[\w.]*\s*\(", re.IGNORECASE)
+_BEFORE_BRACKETS = frozenset(
+    """
+    all and any array as between by case check else except exists filter from group having in intersect interval
+    into is join like limit not offset on or over partition returning row select some then union using values when
+    where with within
+    bigint binary bit char character date datetime decimal double float int integer json nchar numeric nvarchar
+    real signed smallint text time timestamp tinyint unsigned uuid varbinary varchar varying year
+    connection_id current_database current_schema current_setting current_user database gen_random_uuid
+    pg_backend_pid pg_sleep schema session_user sleep user version
+    cast convert json_table unnest generate_series last_insert_id found_rows row_count changes excluded
+    """.split(),
+)
+"""What stands before a bracket and calls nothing that leaves something."""
+_DEFINES = frozenset("create alter drop rename comment".split())
 NOTHING = Residue()
 
 
@@ -70,6 +88,22 @@ def residue(statement: str) -> Residue:
         other = _of_words(_QUOTED_WITH_ESCAPES.sub(" ", statement))
         return Residue(found.left or other.left, found.reads_left or other.reads_left)
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def leaves_something(statement: str) -> bool:
+    """Whether whoever comes next on the connection might meet something of ``statement``.
+
+    Here a function that is not known counts too: it may set what it likes, and to wash a connection costs little.
+    """
+    if residue(statement).left:
+        return True
+    words = _TABLE_AND_COLUMNS.sub(" ", _QUOTED.sub(" ", statement))
+    first = _FIRST_WORD.match(words)
+    if first is not None and first.group(1).lower() in _DEFINES:
+        return False
+    called = {name.lower() for name in _CALL.findall(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words))}
+    return not called <= _BEFORE_BRACKETS | PURE_FUNCTIONS
 
 
 def _of_words(words: str) -> Residue:

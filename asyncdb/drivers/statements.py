@@ -38,7 +38,7 @@ class Kind(enum.Enum):
     WRITE = "write"
 
 
-_PURE_FUNCTIONS = frozenset(
+PURE_FUNCTIONS = frozenset(
     """
     abs acos array_agg array_length array_to_string asin atan atan2 avg bit_and bit_length bit_or bool_and bool_or
     cardinality cbrt ceil ceiling char_length character_length coalesce concat concat_ws cos cot count cume_dist
@@ -139,7 +139,7 @@ def _is_pure(func: Any) -> bool:
         return False
     if isinstance(func, functions.GenericFunction) and type(func).__module__ == functions.__name__:
         return True
-    return func.name.lower() in _PURE_FUNCTIONS and not getattr(func, "packagenames", ())
+    return func.name.lower() in PURE_FUNCTIONS and not getattr(func, "packagenames", ())
 
 
 def kind_of(context: ExecutionContext | None, statement: str) -> Kind:
@@ -180,9 +180,15 @@ def is_plain_read(statement: str) -> bool:
     match = _FIRST_WORD.match(words)
     if match is None or match.group(1).lower() != "select" or _NOT_PLAIN.search(words):
         return False
-    return all(
-        (name := call.lower()) in _PURE_FUNCTIONS or name in _BEFORE_PARENTHESES for call in _CALL.findall(words)
-    )
+    return all((name := call.lower()) in PURE_FUNCTIONS or name in _BEFORE_PARENTHESES for call in _CALL.findall(words))
+
+
+def compiles_to_plain_read(statement: Any, dialect: Any) -> bool:
+    """Whether a statement that is not compiled yet, or no more, is a plain ``select()``."""
+    if not getattr(statement, "is_select", False):
+        return False
+    compiled = statement.compile(dialect=dialect)
+    return _kind_of_compiled(compiled, str(compiled)) is Kind.READ
 
 
 def kind_of_text(statement: str) -> Kind:

@@ -105,6 +105,10 @@ class JoinedLink(_Asking):
     def end(self, sql: str) -> None:
         PhysicalConnection.end(self, sql)
 
+    def commit_now(self) -> None:
+        """Ends Django's block, which says by itself what became of it: no reply is waited for here."""
+        self._say("COMMIT")
+
     def _say(self, sql: str) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:

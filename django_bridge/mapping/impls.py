@@ -19,7 +19,7 @@ __all__ = ["DatabaseType", "impl_for", "impl_of", "is_array", "is_range"]
 
 
 class Span(sqltypes.BigInteger):
-    """A duration in microseconds: longer, shorter or twice, it is one still (``sql/type_api.py``: ``_adapt_expression``)."""
+    """A duration in microseconds: longer, shorter, twice, it is one still (``type_api.py``: ``_adapt_expression``)."""
 
     class Comparator(sqltypes.BigInteger.Comparator[Any]):
         """``column * 2``."""
@@ -41,7 +41,8 @@ class Array(postgresql.ARRAY[Any]):
         def _setup_getitem(self, index: Any) -> Any:
             if isinstance(index, slice):
                 return super()._setup_getitem(index)
-            return operators.getitem, index, self.type.items
+            kind: Any = self.type  # a FieldType
+            return operators.getitem, index, kind.items
 
     comparator_factory = Comparator
 

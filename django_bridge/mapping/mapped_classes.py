@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, RelationshipProperty, registry
+from sqlalchemy.orm import Mapper, RelationshipProperty, registry, synonym
 
 from .instances import full_clean
 from .known import Known, Model, column_of, concrete
@@ -104,16 +104,22 @@ def map_class(
     """Maps the class to its table, or to that joined to its parents', with its relations."""
     table = known.table_of(model)
     assert table is not None, "a mapped class without a table"
-    options: dict[str, Any] = {"properties": relations}
+    properties: dict[str, Any] = dict(relations)
+    options: dict[str, Any] = {"properties": properties}
     links = _links(model)
     if links:
         parent, link = links[0]
         options["inherits"] = known.class_of(parent)
         options["inherit_condition"] = _condition(link, known)
     selectable: Any = table
-    for _, link in links[1:]:
-        other = known.table_of(link.target_field.model)
-        selectable = selectable.join(other, _condition(link, known))
+    for link in _further(links[1:]):
+        selectable = selectable.join(known.table_of(link.target_field.model), _condition(link, known))
+        key: Any = column_of(link.target_field, known)
+        # One attribute of both columns: what the parent's row has got as its key, its child's row has too.
+        so_far = properties.get(link.attname)
+        properties[key.key] = [*(so_far if isinstance(so_far, list) else [column_of(link, known)]), key]
+        if link.attname != key.key:
+            properties[link.attname] = synonym(key.key)
     columns = list(table.columns)
     if any(column.server_default is not None for column in columns):
         options["eager_defaults"] = True  # attribute access could not wait for them
@@ -126,6 +132,13 @@ def _links(model: Model) -> list[tuple[Model, Any]]:
     own = concrete(model)
     # A grandparent is among the parents too, by its child's link.
     return [(concrete(parent), link) for parent, link in own._meta.parents.items() if link and link.model is own]
+
+
+def _further(links: list[tuple[Model, Any]]) -> Iterator[Any]:
+    """The links to parents beside the first, which SQLAlchemy's inheritance knows, and to theirs."""
+    for parent, link in links:
+        yield link
+        yield from _further(_links(parent))
 
 
 def _condition(link: Any, known: Known) -> Any:

@@ -27,7 +27,7 @@ from django.utils.functional import cached_property
 
 import asyncdb
 from asyncdb.drivers.physical import Begun, TransactionOptions
-from asyncdb.drivers.residue import residue
+from asyncdb.drivers.residue import leaves_something, residue
 from asyncdb.drivers.statements import Kind, is_plain_read
 from asyncdb.errors import ConnectFailed, PoolError, TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
@@ -393,6 +393,8 @@ class OnSeat(Shares):
             link.forget_limit()
         if not may_have_written and is_plain_read(statement):
             link.may_have_written = False
+        if not link.left and leaves_something(statement):
+            link.left = True
         if found.left and seat.left is None:
             seat.left = statement.lstrip(" (\n\t").partition(" ")[0].upper()[:20]
         return link

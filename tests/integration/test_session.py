@@ -215,6 +215,11 @@ async def test_execute_gives_its_rows_after_the_connection_is_back(books: Databa
     assert result.scalars().all() == [1, 2, 3]
 
 
+async def test_database_execute_takes_many_rows_of_a_class_at_once(books: Database) -> None:
+    await books.execute(insert(Book), [{"title": "x"}, {"title": "y"}])
+    assert await _count(books) == 5
+
+
 @pytest.mark.families("postgresql", "mariadb")
 async def test_a_function_that_writes_is_committed_by_database_execute(books: Database, family: str) -> None:
     """Nobody can see the write in ``SELECT writes()``; a statement of its own commits whatever it was."""

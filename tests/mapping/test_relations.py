@@ -153,9 +153,10 @@ def key_of(row: Any) -> Any:
 def of_django(model: Any, name: str, *, many: bool) -> dict[Any, Any]:
     found = {}
     for row in model._base_manager.all():
+        missing = AttributeError if many else model._meta.get_field(name).related_model.DoesNotExist
         try:
             value = getattr(row, name)
-        except model._meta.get_field(name).related_model.DoesNotExist if not many else AttributeError:
+        except missing:
             value = None
         if many:
             rows = [key_of(one) for one in value.all()]
@@ -225,7 +226,9 @@ def test_all_accessors_of_django_are_there_and_no_other(label: str) -> None:
             wanted.add(accessor)
     found = set(mapped(model).__mapper__.relationships.keys())
     from_parents = {
-        name for parent in model._meta.all_parents for name in mapped(parent).__mapper__.relationships.keys()
+        name
+        for parent in model._meta.all_parents
+        for name in mapped(parent).__mapper__.relationships.keys()  # noqa: SIM118
     }
     assert wanted <= found
     assert found - wanted <= from_parents

@@ -386,7 +386,7 @@ async def test_a_large_value_goes_both_ways(shop: Any) -> None:
     large = bytes(range(256)) * 8192
     async with atomic() as db:
         db.add(Everything(binary=large, text="ż" * 300_000))
-    found = shop.in_plain_thread(lambda: model.objects.get())
+    found = shop.in_plain_thread(model.objects.get)
     assert bytes(found.binary) == large
     assert found.text == "ż" * 300_000
     async with session() as db:
@@ -407,7 +407,7 @@ async def test_a_value_that_the_field_refuses_is_refused_by_name_and_without_the
         "decimal": "secret42x",
     }.items():
         async with session() as db:
-            with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is asked below)
+            with pytest.raises(Exception) as caught:
                 await db.scalars(select(Everything).where(getattr(Everything, name) == value))
             causes = []
             error: BaseException | None = caught.value

@@ -1,7 +1,5 @@
 """The fields of ``django.contrib.postgres``."""
 
-# ruff: noqa: DJ001, DJ008  (NULL is a value here; nobody prints them)
-
 from __future__ import annotations
 
 from typing import Any

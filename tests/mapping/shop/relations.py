@@ -1,7 +1,5 @@
 """Every kind of relation that Django has, and every kind of inheritance."""
 
-# ruff: noqa: DJ001, DJ008, DJ012  (NULL is a value here; nobody prints them; one class after the other)
-
 from __future__ import annotations
 
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """One column for each field that Django has, and for those of ``custom``."""
 
-# ruff: noqa: DJ001, DJ008  (NULL is a value here; nobody prints them)
-
 from __future__ import annotations
 
 import datetime

@@ -1,0 +1,219 @@
+"""Transactions that are tried again: the conflicts of the table, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from sqlalchemy import literal, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from asyncdb import Database, DatabaseConfig, Session, TransactionMisuse, retried
+from asyncdb.codes import code_of
+from asyncdb.testing import DatabaseServer, Proxy
+
+from .conftest import whole
+
+pytestmark = pytest.mark.faults
+SERVERS = pytest.mark.families("mariadb", "postgresql", "mysql")
+ACCOUNTS, SUM = 8, 8000
+
+
+async def _accounts(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE account (id integer PRIMARY KEY, balance integer NOT NULL)"))
+        await connection.execute(
+            text("INSERT INTO account VALUES " + ", ".join(f"({n}, {SUM // ACCOUNTS})" for n in range(ACCOUNTS)))
+        )
+
+
+async def _transfer(source: int, target: int, *, db: AsyncSession) -> None:
+    await db.execute(text("UPDATE account SET balance = balance - 1 WHERE id = :id"), {"id": source})
+    await asyncio.sleep(0)
+    await db.execute(text("UPDATE account SET balance = balance + 1 WHERE id = :id"), {"id": target})
+
+
+async def _storm(database: Database, *, attempts: int | None) -> int:
+    """Three hundred transfers that get in each other's way, at once; how many of them failed."""
+    chosen = random.Random(6)
+    pairs = [chosen.sample(range(ACCOUNTS), 2) for _ in range(300)]
+    done = await asyncio.gather(
+        *(database.retry(_transfer, *pair, attempts=attempts) for pair in pairs), return_exceptions=True
+    )
+    failed = [one for one in done if one is not None]
+    assert all(isinstance(one, DBAPIError) for one in failed), failed
+    return len(failed)
+
+
+@SERVERS
+@pytest.mark.config(pool_size=20, pool_timeout=60)
+async def test_of_300_transfers_that_conflict_98_per_cent_succeed_and_the_sum_is_intact(
+    database: Database, server: DatabaseServer
+) -> None:
+    if server.family == "postgresql":  # which looks for a deadlock after a second only: the storm would last minutes
+        server.execute(f"ALTER DATABASE {database.config.database} SET deadlock_timeout = '50ms'")
+    await _accounts(database)
+    failed = await _storm(database, attempts=None)
+    assert failed <= 6
+    assert await database.fetch_val(text("SELECT SUM(balance) FROM account"), into=int) == SUM
+    # The control: without retries far more of them fail, and nothing is lost either.
+    assert await _storm(database, attempts=1) > 6
+    assert await database.fetch_val(text("SELECT SUM(balance) FROM account"), into=int) == SUM
+
+
+def _conflict(database: Database) -> int | str:
+    return {"mysql": 1213, "postgresql": "40P01", "sqlite": "SQLITE_BUSY"}[database.config.family]
+
+
+class _Conflicts:
+    """Writes, then raises what a conflict raises, as often as it is told."""
+
+    def __init__(self, database: Database, times: int) -> None:
+        self.left, self.calls, self.hooks = times, 0, 0
+        self._database = database
+
+    async def __call__(self, *, db: Session) -> int:
+        self.calls += 1
+        db.on_commit(self._hook)
+        await db.execute(text("INSERT INTO account VALUES (:id, 0)"), {"id": 100 + self.calls})
+        if self.left:
+            self.left -= 1
+            error = _driver_error(self._database)
+            raise OperationalError("a statement", None, error)
+        return self.calls
+
+    def _hook(self) -> None:
+        self.hooks += 1
+
+
+def _driver_error(database: Database) -> Exception:
+    dbapi: Any = database.engine.dialect.dbapi
+    if database.config.family == "postgresql":
+        import psycopg
+
+        return psycopg.errors.DeadlockDetected()
+    error: Exception = dbapi.OperationalError(1213, "Deadlock found")
+    if database.config.family == "sqlite":
+        error.sqlite_errorname = "SQLITE_BUSY"  # type: ignore[attr-defined]
+    return error
+
+
+async def test_of_a_failed_attempt_nothing_stays_and_no_hook_runs(database: Database) -> None:
+    await _accounts(database)
+    conflicts = _Conflicts(database, 2)
+    assert await database.retry(conflicts) == 3
+    assert conflicts.hooks == 1
+    assert await database.fetch_all(text("SELECT id FROM account WHERE id > 100")) == [(103,)]
+    assert database.stats().counts.retried == 2
+
+
+async def test_the_last_attempts_error_goes_on(database: Database) -> None:
+    await _accounts(database)
+    conflicts = _Conflicts(database, 99)
+    with pytest.raises(DBAPIError) as caught:
+        await database.retry(conflicts, attempts=3)
+    assert (conflicts.calls, conflicts.hooks, code_of(caught.value)) == (3, 0, _conflict(database))
+    assert await database.fetch_all(text("SELECT id FROM account WHERE id > 100")) == []
+
+
+async def test_a_hook_that_fails_after_the_commit_is_no_reason_to_repeat_it(database: Database) -> None:
+    await _accounts(database)
+    calls = 0
+
+    @retried(database)
+    async def work(*, db: Session) -> None:
+        nonlocal calls
+        calls += 1
+
+        def hook() -> None:
+            raise OperationalError("a statement", None, _driver_error(database))
+
+        db.on_commit(hook)
+        await db.execute(text("INSERT INTO account VALUES (500, 0)"))
+
+    with pytest.raises(DBAPIError):
+        await work()
+    assert calls == 1
+    assert await database.fetch_all(text("SELECT id FROM account WHERE id = 500")) == [(500,)]
+
+
+async def test_an_error_of_no_database_is_never_tried_again(database: Database) -> None:
+    calls = 0
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        raise LookupError(1213)
+
+    with pytest.raises(LookupError):
+        await database.retry(work)
+    assert calls == 1
+
+
+async def test_inside_another_transaction_it_is_refused(database: Database) -> None:
+    async def nothing() -> None:
+        raise AssertionError("it must not run")
+
+    async with database.atomic():
+        with pytest.raises(TransactionMisuse, match="inside of another transaction"):
+            await database.retry(nothing)
+
+
+async def test_a_cancelled_attempt_is_not_made_again(database: Database) -> None:
+    calls, begun = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(database.retry(work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert calls == 1
+
+
+def test_retried_refuses_what_is_not_async() -> None:
+    with pytest.raises(TypeError, match="not 'async def'"):
+        retried(Database(DatabaseConfig.of(family="sqlite", database=":memory:")))(lambda: None)  # type: ignore[arg-type]
+
+
+Proxied = tuple[DatabaseConfig, Proxy]
+
+
+async def _reads_while_it_breaks(database: Database, proxy: Proxy, statement: Any) -> Any:
+    await database.fetch_val(select(literal(1)))  # warm
+    proxy.delay(0.3)
+    reading = asyncio.create_task(database.fetch_val(statement))
+    while not database.stats().checked_out:  # noqa: ASYNC110  (there is no event to wait for)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(proxy.reset_connections)
+    proxy.restore()
+    return await reading
+
+
+@SERVERS
+async def test_a_select_whose_reply_was_lost_is_sent_once_more(proxied: Proxied) -> None:
+    config, proxy = proxied
+    async with whole(config, None) as database:
+        assert await _reads_while_it_breaks(database, proxy, select(literal(7))) == 7
+        assert database.stats().counts.retried == 1
+
+
+@SERVERS
+@pytest.mark.parametrize("statement", [select(literal(7)), text("SELECT 7")])
+async def test_without_that_or_as_text_it_fails(proxied: Proxied, statement: Any) -> None:
+    """The control of the test above; and text may do what its words do not tell."""
+    config, proxy = proxied
+    off = config.model_copy(update={"retry_lost_reads": isinstance(statement, type(text("")))})
+    async with whole(off, None) as database:
+        with pytest.raises(DBAPIError):
+            await _reads_while_it_breaks(database, proxy, statement)
+        assert database.stats().counts.retried == 0
