@@ -1,7 +1,5 @@
 """Each misuse of the mapping is refused by name, with what to do; and nothing is broken afterwards."""
 
-
-
 from __future__ import annotations
 
 import subprocess

@@ -1,7 +1,5 @@
 """When mapped classes are made, in which thread, and for which set of models; and what SQLAlchemy caches of them."""
 
-
-
 from __future__ import annotations
 
 import gc

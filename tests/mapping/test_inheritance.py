@@ -1,7 +1,5 @@
 """Rows of more than one table, and the order of collections."""
 
-
-
 from __future__ import annotations
 
 from typing import Any
