@@ -43,7 +43,7 @@ help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo
 	@echo 'DB=sqlite|mariadb|postgresql  ONCE=1       for demo'
-	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test, conformance; ARGS for bench as well'
+	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test, conformance, projects; ARGS for bench'
 	@echo 'WORKERS=0                                  tests one after the other, in one process'
 	@echo 'PYTHON=python3.13 VENV=.venv-313           another interpreter, beside the first'
 
@@ -74,8 +74,8 @@ soak: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## ten minutes of lo
 conformance: $(STAMPS)/conformance $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## Django's own tests, as it is and on the loop: FAMILIES=, ARGS=
 	@$(PY) -m conformance --families $(filter-out mysql,$(families)) $(ARGS)
 
-projects: $(STAMPS)/uv  ## whether the models of real projects map completely, each in an environment of its own: ARGS=
-	@$(PY) -m projects $(ARGS)
+projects: $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the models of wagtail, Oscar, pretix in SQLAlchemy, against Django's ORM: FAMILIES=, ARGS=
+	@$(PY) -m projects $(ARGS) --families $(filter-out mysql,$(families))
 
 verify:  ## the long version of everything; a later run goes on where this one ended
 	@scripts/verify.sh

@@ -36,9 +36,14 @@ class Compared:
 
 
 async def compare(model: Model, found: Compared) -> None:
-    """Adds what is found of a model: all its columns in all its rows, and each of its relations."""
+    """Adds what is found of a model: all its columns in all its rows, and each of its relations.
+
+    What is missing is named elsewhere, and left out here.
+    """
     await _columns(model, found)
     for accessor in accessors(model):
+        if accessor.name not in mapped(model).__mapper__.relationships:
+            continue
         expected = await sync_to_async(_by_django)(model, accessor)
         if not expected:
             found.unrelated.append(f"{model._meta.label}.{accessor.name}")
@@ -55,9 +60,9 @@ async def compare(model: Model, found: Compared) -> None:
 
 
 async def _columns(model: Model, found: Compared) -> None:
-    names = [each.attname for each in columns(model)]
-    expected = await sync_to_async(lambda: list(model._base_manager.order_by("pk").values_list(*names)))()
     cls = mapped(model)
+    names = [each.attname for each in columns(model) if each.attname in cls.__mapper__.column_attrs]
+    expected = await sync_to_async(lambda: list(model._base_manager.order_by("pk").values_list(*names)))()
     async with session() as db:
         rows = (await db.scalars(select(cls).order_by(*(getattr(cls, name) for name in key(model))))).all()
     found.rows += len(expected)

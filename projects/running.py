@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .report import Result
 
 __all__ = ["run"]
 
+_WORKER = ("-m", "projects.worker")
 _ENGINES = {"mariadb": "mysql", "postgresql": "postgresql", "sqlite": "sqlite3"}
 
 
@@ -32,8 +34,9 @@ def run(
     seed: int,
     timeout: float,
     log: Path,
+    worker: Sequence[str] = _WORKER,
 ) -> Result:
-    """Runs it for at most ``timeout`` seconds; what it prints is in ``log``."""
+    """Runs ``worker``, the interpreter's arguments, for at most ``timeout`` seconds; what it prints is in ``log``."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="projects_") as folder:
         job = Job(
@@ -45,7 +48,7 @@ def run(
             seed=seed,
             databases={"default": _database(project, family, server, folder)},
         )
-        failure = _worker(job, interpreter, timeout, log)
+        failure = _run([str(interpreter), *worker], job, timeout, log)
         findings = {} if failure else json.loads(Path(job.report).read_text())
     return Result(
         project=project.name,
@@ -68,14 +71,14 @@ def _database(project: Project, family: str, server: DatabaseServer | None, fold
     return {"ENGINE": engine, "NAME": name, **place}
 
 
-def _worker(job: Job, interpreter: Path, timeout: float, log: Path) -> str:
+def _run(command: Sequence[str], job: Job, timeout: float, log: Path) -> str:
     """Returns why there is no report."""
     environment = {**os.environ, **job.as_environment(), "PYTHONPATH": str(ROOT)}
     environment.pop("PYTHONDEVMODE", None)  # the projects' own warnings are no concern of this
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as printed:
         process = subprocess.Popen(
-            [interpreter, "-m", "projects.worker"],
+            command,
             cwd=job.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
