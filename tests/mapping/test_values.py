@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import connection
 from django.db.models import JSONField, Value
+from sqlalchemy import JSON as JSON_OF_SQLALCHEMY
 from sqlalchemy import insert, select, update
 
 from django_bridge import atomic, database, mapped, run_django, session, sync_session, table_for
@@ -326,10 +327,13 @@ async def test_null_of_sql_and_of_json_are_what_they_are_for_django(shop: Any) -
         nulls = await db.scalars(select(Everything.char).where(Everything.json.is_(None)))
         assert sorted(nulls.all()) == ["sql", "sql", "sql"]
 
-    def count() -> list[int]:
-        return [model.objects.filter(json__isnull=True).count(), model.objects.filter(json=None).count()]
+        db.add(Everything(json=JSON_OF_SQLALCHEMY.NULL, char="json"))
 
-    assert shop.in_plain_thread(count)[0] == 3
+    def count() -> list[int]:
+        objects = model.objects
+        return [objects.filter(json__isnull=True).count(), objects.filter(json=Value(None, JSONField())).count()]
+
+    assert shop.in_plain_thread(count) == [3, 2]
 
 
 # -- in joined tests, where Django's own driver is below ---------------------------------------------------------------
