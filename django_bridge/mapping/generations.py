@@ -97,6 +97,9 @@ def generation_of(model: Model) -> Generation:
         key = frozenset(models)
         found = _generations.get(key)
         if found is None:
+            # Django 5.2 and 6.1 keep what models know of each other when other apps are installed (set_installed_apps).
+            apps.clear_cache()
+            models = apps.get_models(include_auto_created=True)
             found = _generations[key] = Generation(models)
             if len(_generations) > _MOST:
                 _generations.popitem(last=False)
