@@ -10,7 +10,6 @@ Sources: MySQL 8.4 manual, "Client Error Message Reference" (2002, 2003) and 104
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from .attempts import attempts
@@ -20,8 +19,6 @@ from .drivers.physical import PhysicalConnection
 from .errors import ConnectFailed
 from .greenlets import await_
 from .statistics import PoolCounts
-
-log = logging.getLogger("asyncdb.pool")
 
 _MAY_PASS = frozenset({2002, 2003, 1040, "53300", "57P03"})
 _CONNECTION_EXCEPTION = "08"
@@ -107,7 +104,6 @@ class Opening:
                     return connection
         except ConnectFailed as err:
             found = err
-            log.warning("%r: no connection after %d attempts", config.alias, config.connect_attempts)
             raise
         finally:
             self._found_out = None

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.db import connections
 from django.db.utils import ConnectionHandler
@@ -32,6 +33,7 @@ EMPTY = {
 _installed = override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, *APPS])
 with _installed:
     from tests.mapping.shop import models, postgres, relations, values
+apps.clear_cache()
 
 
 def at_once(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -46,6 +48,7 @@ def _installed_apps() -> Iterator[None]:
     # Once for all tests: each other set of apps is another generation of mapped classes.
     with _installed:
         yield
+    apps.clear_cache()  # Django keeps what other models knew of these
 
 
 class Databases:
