@@ -43,9 +43,9 @@ def at_once(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return on_its_own_loop(work)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _installed_apps() -> Iterator[None]:
-    # Once for all tests: each other set of apps is another generation of mapped classes.
+    # Not once for the folder: without an __init__.py that lasts for all tests there are.
     with _installed:
         yield
     apps.clear_cache()  # Django keeps what other models knew of these
