@@ -216,7 +216,7 @@ async def test_execute_gives_its_rows_after_the_connection_is_back(books: Databa
 
 
 async def test_database_execute_takes_many_rows_of_a_class_at_once(books: Database) -> None:
-    await books.execute(insert(Book), [{"title": "x"}, {"title": "y"}])
+    await books.execute(insert(Book), [{"id": 8, "title": "x"}, {"id": 9, "title": "y"}])
     assert await _count(books) == 5
 
 
