@@ -49,7 +49,7 @@ _PRAGMAS_THAT_READ = (
 )
 _OF_THE_TRANSACTION = re.compile(
     r"[\s(]*(?:set\s+(?:local|constraints)\b|lock\s+table\b"
-    rf"|pragma\s+(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",
+    rf"|pragma\s+(?:\w+\.)?(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",
     re.IGNORECASE,
 )
 _ADVISORY_OF_THE_TRANSACTION = re.compile(r"\bpg_(?:try_)?advisory_xact_lock\w*", re.IGNORECASE)
