@@ -100,7 +100,7 @@ def leaves_something(statement: str) -> bool:
         return True
     words = _TABLE_AND_COLUMNS.sub(" ", _QUOTED.sub(" ", statement))
     first = _FIRST_WORD.match(words)
-    if first is not None and first.group(1).lower() in _DEFINES:
+    if first is not None and first.group(1).lower() in {*_DEFINES, "pragma"}:  # a PRAGMA was judged above
         return False
     called = {name.lower() for name in _CALL.findall(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words))}
     return not called <= _BEFORE_BRACKETS | PURE_FUNCTIONS
