@@ -14,17 +14,11 @@ __all__ = ["attempts"]
 
 
 def attempts(
-    worth_it: Callable[[Exception], bool],
-    *,
-    number: int,
-    wait: float,
-    wait_max: float,
-    within: float | None = None,
+    worth_it: Callable[[Exception], bool], *, number: int, wait: float, wait_max: float
 ) -> AsyncIterator[stamina.Attempt]:
     """Yields blocks, one for each attempt, until one ends well or its error is not ``worth_it``; that error goes on.
 
-    - **units**: ``wait`` and ``wait_max`` are the longest pause after the first failure and after any, in seconds; no
-      attempt begins later than ``within`` seconds after the first one.
+    - **units**: ``wait`` and ``wait_max`` are the longest pause after the first failure and after any, in seconds.
     """
     failed = 0
 
@@ -35,4 +29,4 @@ def attempts(
         failed += 1
         return random.random() * min(wait_max, wait * 2.0 ** (failed - 1))  # noqa: S311  (spreads load, guards no secret)
 
-    return aiter(stamina.retry_context(on=pause, attempts=number, timeout=within))
+    return aiter(stamina.retry_context(on=pause, attempts=number, timeout=None))

@@ -25,7 +25,6 @@ from .errors import DatabaseClosed, PoolExhaustedByTask, PoolOverloaded, PoolTim
 from .greenlets import await_, greenlet_spawn, in_greenlet
 from .leaks import LeakFinder
 from .opening import Opening
-from .outage import Outage
 from .statistics import PoolCounts, PoolStats
 from .waiting import WaitingLine
 
@@ -59,7 +58,6 @@ class Pool(AsyncAdaptedQueuePool):
         **kw: Any,
     ) -> None:
         self.config = config
-        self._outage = Outage()
         self._ending = Ending(config.alias, end_running)
         self._end_running = end_running
         self.counts = PoolCounts()
@@ -110,18 +108,7 @@ class Pool(AsyncAdaptedQueuePool):
     # -- connecting ----------------------------------------------------------------------------------------------
 
     def _connect(self, connection_record: ConnectionPoolEntry) -> PhysicalConnection:
-        if self._outage.error is not None:
-            await_(self._outage.turn())
-        begun = time.perf_counter()
-        try:
-            connection = self._opening.open()
-        except BaseException as err:
-            self.counts.connect_errors += 1
-            self._outage.failed(err)
-            raise
-        self._outage.over()
-        self.counts.connects += 1
-        self.counts.connect_ms += (time.perf_counter() - begun) * 1000
+        connection = self._opening.open()
         now = time.monotonic()
         connection_record.info[_EXPIRES] = now + self._lifetime(connection)
         connection_record.info[_IDLE_SINCE] = now
@@ -234,8 +221,8 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _time_out(self) -> NoReturn:
         self.counts.timeouts += 1
-        if self._outage.error is not None:
-            raise self._outage.anew()  # this is why none came free
+        if self._opening.error is not None:
+            raise self._opening.failure()  # this is why none came free
         raise PoolTimeout(
             f"no connection for {self.config.alias!r} within {self.config.pool_timeout:g} s "
             f"({self._numbers()}): raise pool_size or shorten transactions",

@@ -37,10 +37,6 @@ class GuardedLogin(_Asyncmy):  # type: ignore[misc]  # its private parts have no
         # asyncmy adds it to whatever it is given.
         self._client_flag &= ~(CLIENT.MULTI_STATEMENTS | CLIENT.LOCAL_FILES)
 
-    def take_many_statements(self) -> None:
-        """Has the server take several statements in one packet, from the login on; called before it."""
-        self._client_flag |= CLIENT.MULTI_STATEMENTS
-
     @property
     def _server_public_key(self) -> Any:
         """The key that is configured; a server may show its own only where none is, and it is trusted to."""

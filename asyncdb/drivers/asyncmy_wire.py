@@ -26,7 +26,8 @@ _Result: Any = asyncmy_connection.MySQLResult
 """Its stubs leave out all that is private."""
 UNASKED_BYTES = 1 << 20
 """What a server may say at the login, or unasked: its farewell is a few hundred bytes."""
-_COM_SET_OPTION, _MULTI_STATEMENTS_OFF = 0x1B, b"\x01\x00"  # MySQL manual, "COM_SET_OPTION"
+_COM_SET_OPTION = 0x1B  # MySQL manual, "COM_SET_OPTION"
+_MANY, _ONE = b"\x00\x00", b"\x01\x00"
 _SERVER_GONE, _SERVER_LOST, _LOCAL_INFILE_REFUSED = 2006, 2013, 2068  # MySQL manual, "Client Error Message Reference"
 _FIXED_PART = 13
 """Bytes of a column's definition after its six strings (MySQL manual, "Column Definition")."""
@@ -235,12 +236,19 @@ class SafeConnection(GuardedLogin):
     def literal(self, obj: Any) -> str:
         return literal(obj, plain=bool(self.server_status & NO_BACKSLASH_ESCAPES))
 
-    async def refuse_many_statements(self) -> None:
-        """Has the server take one statement at a time from now on."""
-        await self._execute_command(_COM_SET_OPTION, _MULTI_STATEMENTS_OFF)
+    async def run_script(self, sql: str) -> None:
+        """Runs what may be several statements, as mysqlclient does for what the project itself has written."""
+        if several := ";" in sql:
+            await self._take(_MANY)
+        await self.query(sql)
+        if several:
+            await self._take(_ONE)
+
+    async def _take(self, statements: bytes) -> None:
+        await self._execute_command(_COM_SET_OPTION, statements)
         packet = await self.read_packet()
         if not (packet.is_eof_packet() or packet.is_ok_packet()):
-            raise errors.OperationalError(_SERVER_LOST, "the server did not switch several statements off")
+            raise errors.OperationalError(_SERVER_LOST, "the server did not switch several statements on or off")
 
     def close(self) -> None:
         # Called where something went wrong: a TLS connection would wait for its peer's goodbye, for up to 30 s.

@@ -281,14 +281,8 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if "get_server_public_key" in config.driver_options:
             raw.takes_key_of_server = bool(config.driver_options["get_server_public_key"])
         raw.max_reply_bytes = config.max_reply_bytes
-        if several := ";" in (config.init_command or ""):
-            raw.take_many_statements()  # as mysqlclient does, for what the project itself has written
         try:
             await raw.connect()
-            if config.init_command:
-                await raw.query(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
-            if several:
-                await raw.refuse_many_statements()
             return raw, await self._make_session(raw, config)
         except BaseException:
             raw.close()
@@ -296,6 +290,8 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
 
     async def _make_session(self, raw: SafeConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings in one round trip and reads the server's own in another."""
+        if config.init_command:
+            await raw.run_script(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
         settings: dict[str, Any] = {"autocommit": 1}
         if config.statement_timeout is not None:

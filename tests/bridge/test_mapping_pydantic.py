@@ -314,6 +314,11 @@ async def test_a_relation_that_was_not_loaded_is_named(catalogue: Any) -> None:
     many = pydantic_model(catalogue.Entry, fields=["others"])
     with pytest.raises(RowShape, match=r"options\(selectinload\(Entry\.others\)\)"):
         await database().fetch_all(select(Entry), into=many)
+
+
+@pytest.mark.native_only("in threads it is Django that refuses the query, in its own words")
+async def test_a_relation_of_a_django_object_that_was_not_loaded_is_named(catalogue: Any) -> None:
+    many = pydantic_model(catalogue.Entry, fields=["others"])
     entry = await catalogue.Entry.objects.aget()
     with pytest.raises(LazyLoadError, match="others"):
         many.model_validate(entry)

@@ -64,6 +64,13 @@ def change_session() -> None:
             cursor.execute("CREATE TEMPORARY TABLE mine (number INTEGER)")
 
 
+def setting() -> object:
+    """What ``change_session`` changes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@lock_wait_timeout" if connection.vendor == "mysql" else "SHOW search_path")
+        return cursor.fetchone()[0]
+
+
 @contextmanager
 def exhausted() -> Iterator[None]:
     """The pool's own error at once, which the ORM puts in one of Django's."""
@@ -707,10 +714,11 @@ async def test_closing_in_a_scope_is_safe(close: Any, shop: Any, rows: Any) -> N
 async def test_close_with_a_changed_session_leaves_nothing_to_the_next_user(shop: Any, rows: Any) -> None:
     shop.configure(async_db={"pool_size": 1})
     async with scope():
+        before = await run_django(setting)
         await run_django(change_session)
-        before = await run_django(who)
+        assert await run_django(setting) != before
         await run_django(connection.close)
-        assert await run_django(who) != before
+        assert await run_django(setting) == before
     assert shop.checked_out() == 0
 
 

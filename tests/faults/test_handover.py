@@ -9,26 +9,33 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 from sqlalchemy import literal, select, text
+from sqlalchemy.exc import DBAPIError
 
-from asyncdb import Database
+from asyncdb import Database, DatabaseConfig
 from asyncdb.drivers.physical import PhysicalConnection
 from django_bridge import database, run_django, scope, session
 
 pytestmark = [pytest.mark.faults]
 ONE = {"pool_size": 1}
+
+
+class Refused(str):
+    """The code with which the server refuses the question."""
+
+
 LEAVES: dict[str, list[tuple[str, str, Any]]] = {
     "mysql": [
         ("SET @mine = 5", "SELECT COUNT(@mine)", 0),
         ("SET SESSION sql_mode = ''", "SELECT @@sql_mode = ''", 0),
         ("SET time_zone = '+03:00'", "SELECT @@time_zone = '+03:00'", 0),
         ("SELECT GET_LOCK('mine', 0)", "SELECT IS_FREE_LOCK('mine')", 1),
-        ("CREATE TEMPORARY TABLE mine (id int)", "SELECT COUNT(*) FROM information_schema.tables WHERE 1 = 0", 0),
-        ("PREPARE mine FROM 'SELECT 1'", "SELECT VARIABLE_VALUE * 0 FROM information_schema.session_status LIMIT 1", 0),
+        ("CREATE TEMPORARY TABLE mine (id int)", "SELECT COUNT(*) FROM mine", Refused("1146")),
+        ("PREPARE mine FROM 'SELECT 1'", "EXECUTE mine", Refused("1243")),
         ("USE information_schema", "SELECT DATABASE() = 'information_schema'", 0),
     ],
     "postgresql": [
         ("SET search_path = pg_catalog", "SELECT (current_setting('search_path') = 'pg_catalog')::int", 0),
-        ("SELECT set_config('my.own', 'x', false)", "SELECT count(*) FROM pg_settings WHERE name = 'my.own'", 0),
+        ("SELECT set_config('my.own', 'x', false)", "SELECT coalesce(current_setting('my.own', true), '') = 'x'", False),
         ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
         ("CREATE TEMPORARY TABLE mine (id int)", "SELECT count(*) FROM pg_class WHERE relname = 'mine'", 0),
         ("PREPARE mine AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'mine'", 0),
@@ -73,22 +80,53 @@ async def test_the_next_user_does_not_meet_it(tx: Any, project: Any, door: Any) 
     for leaves, question, answer in LEAVES[database().config.family]:
         async with scope():
             await door(leaves)
-        async with session() as db:
-            assert await db.scalar(text(question)) == answer, leaves
+        assert await asked(question) == answer, leaves
     assert database().stats().checked_out == 0
 
 
-@pytest.mark.families("mariadb", "postgresql", "mysql")
+async def asked(question: str) -> Any:
+    try:
+        async with session() as db:
+            answer = await db.scalar(text(question))
+            await db.commit()
+            return answer
+    except DBAPIError as err:
+        return Refused(err.orig.args[0])
+
+
 async def test_without_the_reset_he_does(tx: Any, project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control of the test above."""
+    """The control of the test above, for each thing that may be left."""
     from asyncdb.pool import Pool
 
     monkeypatch.setattr(Pool, "_wash", lambda *_: None)
     project(ASYNC_DB={"default": ONE})
-    leaves, question, answer = LEAVES[database().config.family][1 if database().config.family == "mysql" else 0]
-    await by_session(leaves)
-    async with session() as db:
-        assert await db.scalar(text(question)) != answer
+    for leaves, question, answer in LEAVES[database().config.family]:
+        await by_session(leaves)
+        assert await asked(question) != answer, leaves
+        await database().close()  # the next thing is left on a connection of its own
+        project(ASYNC_DB={"default": ONE})
+
+
+INIT = {
+    "mysql": ("SET @a = 1; SET @b = 2", "SET @a = 7", "SELECT @a + @b", 3),
+    "postgresql": ("SET work_mem = '7MB'; SET my.own = 'x'", "SET work_mem = '8MB'", "SHOW work_mem", "7MB"),
+}
+
+
+@pytest.mark.families("mariadb", "postgresql", "mysql")
+async def test_what_the_init_command_made_is_there_again_after_a_reset(server_url: str) -> None:
+    family = DatabaseConfig.from_url(server_url).family
+    init, changes, question, answer = INIT[family]
+    database = Database(DatabaseConfig.from_url(server_url, init_command=init, pool_size=1))
+    try:
+        async with database.session() as db:
+            await db.execute(text(changes))
+            assert await db.scalar(text(question)) != answer
+            await db.commit()
+        assert await database.fetch_val(text(question)) == answer
+        assert (database.stats().counts.reset, database.stats().counts.connects) == (1, 1)
+    finally:
+        await database.close()
 
 
 @pytest.mark.families("mariadb", "postgresql", "mysql")

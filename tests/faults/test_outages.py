@@ -99,7 +99,7 @@ async def test_a_killed_server_costs_a_pool_of_operations_and_nothing_once_it_is
 @KINDS
 async def test_without_taking_turns_an_outage_is_a_storm_of_logins(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above."""
-    from asyncdb.outage import Outage
+    from asyncdb.opening import Opening
 
     server: Server = await own()
     await asyncio.to_thread(server.kill)
@@ -119,7 +119,7 @@ async def test_without_taking_turns_an_outage_is_a_storm_of_logins(own: Any, mon
         return tried
 
     in_turns = await logins()
-    monkeypatch.setattr(Outage, "failed", lambda *_: None)
+    monkeypatch.setattr(Opening, "_note_outage", lambda *_: None)
     assert await logins() > 2 * in_turns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -90,6 +91,22 @@ async def test_when_the_one_who_tries_is_cancelled_another_tries(
             await first
         assert await second == 1
         assert made[0] == 2
+
+
+@pytest.mark.config(connect_timeout=0.5, retry_wait=60, retry_wait_max=60)
+async def test_all_attempts_and_those_who_wait_for_them_end_within_connect_timeout(
+    proxied: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, proxy = proxied
+    proxy.refuse()
+    monkeypatch.setattr("asyncdb.attempts.random.random", lambda: 1.0)
+    async with whole(config, None) as database:
+        for _ in range(2):
+            begun = time.monotonic()
+            outcomes = await asyncio.gather(*(database.fetch_val(select(1)) for _ in range(20)), return_exceptions=True)
+            assert time.monotonic() - begun < 1.5
+            assert all(isinstance(one, ConnectFailed) for one in outcomes)
+            assert all("Connect" in str(one) or "connection" in str(one) for one in outcomes), "the reason is not told"
 
 
 async def test_a_wrong_password_is_not_tried_again(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:

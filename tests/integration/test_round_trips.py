@@ -150,11 +150,12 @@ async def test_a_nested_block_without_savepoint_costs_nothing_more(proxied_books
 async def test_what_may_lock_or_write_runs_in_a_transaction(proxied_books: Warm, statement: Any) -> None:
     database, proxy = proxied_books
     await _create_function(database)
+    resets = database.stats().counts.reset
     proxy.reset()
     async with database.session() as db:
         (await db.execute(statement)).all()
         assert proxy.round_trips == 2
-    assert proxy.round_trips == 3
+    assert proxy.round_trips in {3, 3 + database.stats().counts.reset - resets}  # as below
 
 
 async def _create_function(database: Database) -> None:
@@ -231,6 +232,8 @@ async def test_a_verb_of_the_database_reads_in_one_round_trip_whatever_it_reads(
     """One statement is a transaction by itself: at its end it lets go of its locks, and what it called is committed."""
     database, proxy = proxied_books
     await _create_function(database)
+    resets = database.stats().counts.reset
     proxy.reset()
     await database.fetch_all(statement)
-    assert proxy.round_trips == 1
+    # The reset that an unknown function has cost is on its way too, and nobody waits for it.
+    assert proxy.round_trips in {1, 1 + database.stats().counts.reset - resets}
