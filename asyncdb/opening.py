@@ -44,7 +44,7 @@ _WORDS_THAT_MAY_PASS = (
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the next attempt to connect may succeed: not with a wrong password or certificate, nor after a silence."""
+    """Whether the next attempt to connect may succeed: not with a wrong password, no TLS, or a silence."""
     if not isinstance(error, ConnectFailed) or _of_tls(error):
         return False
     code = code_of(error)
