@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Result, Row
-from sqlalchemy.exc import DBAPIError, ResourceClosedError
+from sqlalchemy import Executable, Result
+from sqlalchemy.exc import ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from . import health
 from .config import DatabaseConfig, IsolationLevel
-from .drivers.bounds import NO_REPLY
 from .drivers.physical import TransactionOptions
-from .drivers.statements import compiles_to_plain_read
 from .engine import create_engine, dialect_of, pool_of
-from .errors import AsyncDBError, DatabaseClosed, NoEventLoop, TransactionMisuse
+from .errors import DatabaseClosed, NoEventLoop, TransactionMisuse
 from .fetching import Params
 from .health import Health
 from .paging import Paging
@@ -225,26 +223,6 @@ class Database(Paging):
 
     def _session_of_its_own(self) -> AbstractAsyncContextManager[AsyncSession]:
         return _OneStatement(self.engine)
-
-    async def _all(self, statement: Executable, params: Params) -> Sequence[Row[Any]]:
-        try:
-            return await super()._all(statement, params)
-        except DBAPIError as err:
-            if not (self.config.retry_lost_reads and self._stands_alone and self._was_lost_read(statement, err)):
-                raise
-        self.note_retry()
-        return await super()._all(statement, params)
-
-    @property
-    def _stands_alone(self) -> bool:
-        """Whether a statement of this task's is a transaction of its own."""
-        return innermost(self.engine) is None
-
-    def _was_lost_read(self, statement: Any, error: DBAPIError) -> bool:
-        """Whether ``error`` is that the reply to a plain ``select()`` was lost; one that came too late is not lost."""
-        if isinstance(error, AsyncDBError) or not error.connection_invalidated or NO_REPLY in str(error.orig):
-            return False
-        return compiles_to_plain_read(statement, self.engine.dialect)
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.

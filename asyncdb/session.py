@@ -10,17 +10,20 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from sqlalchemy import event
+from sqlalchemy import Dialect, Engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.ext.asyncio.result import _ensure_sync_result
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.util import immutabledict
 
-from .drivers.physical import PhysicalConnection, TransactionOptions, physical
+from .drivers.bounds import NO_REPLY
+from .drivers.physical import Begun, PhysicalConnection, TransactionOptions, physical
+from .drivers.statements import compiles_to_plain_read
 from .engine import pool_of
-from .errors import TransactionMisuse, UncommittedWrites
+from .errors import AsyncDBError, TransactionMisuse, UncommittedWrites
 from .greenlets import spawned
 from .paging import Paging
 
@@ -34,11 +37,57 @@ _OF_THE_BLOCK = (
 
 _BUFFERED: Final = immutabledict({"prebuffer_rows": True})
 
+T = TypeVar("T")
 Hook = Callable[[], Awaitable[Any] | Any]
 
 
 class SyncSession(OrmSession):
-    """The sync half, which notes the physical connection of its transaction."""
+    """The sync half, which notes the physical connection of its transaction.
+
+    The first statement of a transaction is sent once more, on another connection, where the first one broke and it is
+    certain that nothing was done: BEGIN was lost, or the reply to a plain ``select()`` that no transaction surrounds.
+    """
+
+    if not TYPE_CHECKING:  # their overloads are SQLAlchemy's
+
+        def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            return self._once_more(super().execute, statement, params, options)
+
+        def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            return self._once_more(super().scalar, statement, params, options)
+
+        def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            return self._once_more(super().scalars, statement, params, options)
+
+    def _once_more(self, send: Callable[..., T], statement: Any, params: Any, options: dict[str, Any]) -> T:
+        try:
+            return send(statement, params, **options)
+        except DBAPIError as err:
+            if not isinstance(engine := self.bind, Engine) or not self._did_nothing_yet(statement, err, engine.dialect):
+                raise
+        self.rollback()  # of which no server knows
+        cast("Any", engine.pool).counts.retried += 1
+        return send(statement, params, **options)
+
+    def _did_nothing_yet(self, statement: Any, error: DBAPIError, dialect: Dialect) -> bool:
+        link: PhysicalConnection | None = self.info.get(_CONNECTION)
+        if (
+            link is None
+            or isinstance(error, AsyncDBError)
+            or not error.connection_invalidated
+            or NO_REPLY in str(error.orig)  # there is no time left
+            or link.begun is Begun.SENT
+            or link.keeper is not None
+            or link.make_session is None  # it stands for a connection that is another's
+            or self.info.get(_SEVERAL)
+            or self.in_nested_transaction()
+            or self.identity_map
+            or self.new
+        ):
+            return False
+        if getattr(error.orig, "nothing_was_sent", False):
+            return True
+        return link.config.retry_lost_reads and compiles_to_plain_read(statement, dialect)
 
 
 @event.listens_for(SyncSession, "after_begin")

@@ -103,10 +103,6 @@ class BridgedDatabase(Database):
         return self.one_of_both(self.config.alias, isolation=isolation, read_only=read_only)
 
     @property
-    def _stands_alone(self) -> bool:
-        return super()._stands_alone and not has_caller()
-
-    @property
     def _django_can_connect(self) -> bool:
         """Whether the sync driver is there: the bridge itself can do without mysqlclient."""
         return self.config.family != "mysql" or mysqldb.is_there()

@@ -124,6 +124,15 @@ class Seat:
         return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
 
     @property
+    def streams(self) -> bool:
+        """Whether a cursor has rows on the server still."""
+        return bool(self._streams)
+
+    def note_retry(self) -> None:
+        """Counts a statement that is sent once more."""
+        self._pool.counts.retried += 1
+
+    @property
     def holds_state(self) -> bool:
         """Whether the connection carries what another would lack: a transaction, or something left on the session."""
         link, wrapper = self.link, self.wrapper

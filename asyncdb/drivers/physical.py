@@ -285,7 +285,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         if limit == UNSAID:
             limit = self._limit_of_config
         if limit != self.limit and self.can_change_limit:
-            await_(self._change_limit_now(limit))
+            await_(self._first(self.change_limit(limit, in_transaction=self.begun is Begun.SENT), "its limit was set"))
         if self.begun is Begun.WANTED and (self.options.eager or self.needs_begin(kind)):
             await_(self._begin_now())
         if kind is Kind.WRITE and self.begun is not Begun.NO:
@@ -314,24 +314,24 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         level = self.options.isolation or self.isolation_override or self.isolation_level_of_server
         return kind is not Kind.READ or level not in _EACH_STATEMENT_READS_ANEW
 
-    async def _change_limit_now(self, limit: float | None) -> None:
-        try:
-            await self.change_limit(limit, in_transaction=self.begun is Begun.SENT)
-        except Exception as error:
-            self._handle_exception(error)
-        except BaseException:
-            self.doom = "cancelled while its limit was set"
-            raise
-
     async def _begin_now(self) -> None:
-        try:
-            await self.bounded(self.send_begin(self.options, self.options.isolation or self.isolation_override))
-        except Exception as error:
-            self._handle_exception(error)
-        except BaseException:
-            self.doom = "cancelled while it began"
-            raise
+        begin = self.send_begin(self.options, self.options.isolation or self.isolation_override)
+        await self._first(self.bounded(begin), "it began")
         self.begun = Begun.SENT
+
+    async def _first(self, saying: Awaitable[Any], what: str) -> None:
+        """Says what comes before a statement; where that fails, the error tells whether nothing was sent yet."""
+        try:
+            await saying
+        except Exception as error:
+            try:
+                self._handle_exception(error)
+            except Exception as raised:
+                raised.nothing_was_sent = self.begun is not Begun.SENT  # type: ignore[attr-defined]
+                raise
+        except BaseException:
+            self.doom = f"cancelled while {what}"
+            raise
 
     def end(self, sql: str) -> None:
         """Commits or rolls back, if the server has anything to end."""

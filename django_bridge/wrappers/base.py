@@ -26,6 +26,7 @@ from django.db.utils import OperationalError
 from django.utils.functional import cached_property
 
 import asyncdb
+from asyncdb.drivers.bounds import NO_REPLY
 from asyncdb.drivers.physical import Begun, TransactionOptions
 from asyncdb.drivers.residue import leaves_something, residue
 from asyncdb.drivers.statements import Kind, is_plain_read
@@ -86,6 +87,8 @@ class OnSeat(Shares):
     """Execute wrappers that receivers of ``connection_created`` put on the connection that sits here."""
     _known = 0
     _arrival: _Arrival | None = None
+    _lost_alone = False
+    """Whether the connection was lost with a statement beside which it carried nothing."""
     _manual = False
     """Whether the user switched autocommit off, so that a transaction follows upon another."""
     begins_with = EAGER
@@ -399,9 +402,18 @@ class OnSeat(Shares):
             seat.left = statement.lstrip(" (\n\t").partition(" ")[0].upper()[:20]
         return link
 
+    def may_ask_again(self, statement: str) -> bool:
+        """Whether this is a plain read whose reply was just lost, with nothing else that its connection knew."""
+        lost, self._lost_alone = self._lost_alone, False
+        if not (lost and is_plain_read(statement)):
+            return False
+        self.seat.note_retry()
+        return True
+
     def failed(self, error: BaseException) -> None:
         """Draws the conclusions of a statement's error. In a greenlet."""
         seat, link = self.seat, self.seat.link
+        self._lost_alone = False
         if link is None:
             return
         if not isinstance(error, Exception):
@@ -412,6 +424,10 @@ class OnSeat(Shares):
                 link.doom = link.doom or "the server ended it"
         if not self.in_atomic_block and self.autocommit:
             if link.doom is not None:
+                late = link.doom.startswith((NO_REPLY, "cancelled"))
+                self._lost_alone = link.config.retry_lost_reads and not (
+                    late or seat.left or seat.streams or self.shared
+                )
                 seat.give_back()  # the next statement takes another
             elif link.begun is Begun.NO:
                 link.errors_met = False  # a statement that fails in autocommit leaves no transaction

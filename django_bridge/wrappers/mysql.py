@@ -221,6 +221,14 @@ class Cursor:
     # -- in a greenlet -------------------------------------------------------------------------------------------
 
     def _execute(self, query: str, args: Any) -> int:
+        try:
+            return self._execute_once(query, args)
+        except errors.OperationalError:
+            if not self._wrapper.may_ask_again(query):
+                raise
+        return self._execute_once(query, args)
+
+    def _execute_once(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
         raw = link.driver_connection
         if raw._result is not None and raw._result.has_next:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from asyncdb import Database, DatabaseConfig, Session, TransactionMisuse, retried
 from asyncdb.codes import code_of
+from asyncdb.session import SyncSession
 from asyncdb.testing import DatabaseServer, Proxy
 
 from .conftest import whole
@@ -185,35 +187,132 @@ def test_retried_refuses_what_is_not_async() -> None:
 
 
 Proxied = tuple[DatabaseConfig, Proxy]
+Reads = Callable[[Database, Any], Awaitable[Any]]
 
 
-async def _reads_while_it_breaks(database: Database, proxy: Proxy, statement: Any) -> Any:
+async def by_verb(database: Database, statement: Any) -> Any:
+    return await database.fetch_val(statement)
+
+
+async def by_session(database: Database, statement: Any) -> Any:
+    async with database.session() as db:
+        return await db.scalar(statement)
+
+
+async def by_block(database: Database, statement: Any) -> Any:
+    async with database.atomic() as db:
+        return (await db.scalars(statement)).one()
+
+
+async def _while_it_breaks(database: Database, proxy: Proxy, work: Awaitable[Any]) -> Any:
+    """What comes of ``work`` whose first word to the server, on an idle connection, gets no answer but a reset."""
     await database.fetch_val(select(literal(1)))  # warm
     proxy.delay(0.3)
-    reading = asyncio.create_task(database.fetch_val(statement))
+    working = asyncio.ensure_future(work)
     while not database.stats().checked_out:  # noqa: ASYNC110  (there is no event to wait for)
         await asyncio.sleep(0)
     await asyncio.sleep(0.1)
     await asyncio.to_thread(proxy.reset_connections)
     proxy.restore()
-    return await reading
+    return await working
 
 
 @SERVERS
-async def test_a_select_whose_reply_was_lost_is_sent_once_more(proxied: Proxied) -> None:
+@pytest.mark.parametrize("door", [by_verb, by_session, by_block])
+async def test_a_select_whose_reply_was_lost_is_sent_once_more(proxied: Proxied, door: Reads) -> None:
     config, proxy = proxied
-    async with whole(config, None) as database:
-        assert await _reads_while_it_breaks(database, proxy, select(literal(7))) == 7
+    async with whole(config.model_copy(update={"isolation_level": "READ COMMITTED"}), None) as database:
+        assert await _while_it_breaks(database, proxy, door(database, select(literal(7)))) == 7
         assert database.stats().counts.retried == 1
 
 
 @SERVERS
+@pytest.mark.parametrize("door", [by_verb, by_session, by_block])
 @pytest.mark.parametrize("statement", [select(literal(7)), text("SELECT 7")])
-async def test_without_that_or_as_text_it_fails(proxied: Proxied, statement: Any) -> None:
+async def test_without_that_or_as_text_it_fails(
+    proxied: Proxied, statement: Any, door: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The control of the test above; and text may do what its words do not tell."""
     config, proxy = proxied
-    off = config.model_copy(update={"retry_lost_reads": isinstance(statement, type(text("")))})
+    as_text = isinstance(statement, type(text("")))
+    off = config.model_copy(update={"retry_lost_reads": as_text, "isolation_level": "READ COMMITTED"})
+    if door is by_block or (as_text and door is by_session):
+        monkeypatch.setattr(SyncSession, "_did_nothing_yet", lambda *_: False)  # BEGIN was lost, and is sent again
     async with whole(off, None) as database:
         with pytest.raises(DBAPIError):
-            await _reads_while_it_breaks(database, proxy, statement)
+            await _while_it_breaks(database, proxy, door(database, statement))
         assert database.stats().counts.retried == 0
+
+
+async def _writes_by_verb(database: Database) -> None:
+    await database.execute(text("INSERT INTO account VALUES (200, 0)"))
+
+
+async def _writes_in_a_session(database: Database) -> None:
+    async with database.session() as db:
+        await db.execute(text("INSERT INTO account VALUES (200, 0)"))
+        await db.commit()
+
+
+async def _writes_in_a_block(database: Database) -> None:
+    async with database.atomic() as db:
+        await db.execute(text("INSERT INTO account VALUES (200, 0)"))
+        async with database.atomic():
+            await db.execute(text("INSERT INTO account VALUES (201, 0)"))
+
+
+_WRITES = pytest.mark.parametrize("writes", [_writes_by_verb, _writes_in_a_session, _writes_in_a_block])
+
+
+@SERVERS
+@_WRITES
+async def test_a_transaction_whose_begin_was_lost_begins_again(proxied: Proxied, writes: Any) -> None:
+    config, proxy = proxied
+    async with whole(config, None) as database:
+        await database.execute(text("CREATE TABLE account (id integer primary key, balance integer)"))
+        await _while_it_breaks(database, proxy, writes(database))
+        assert await database.fetch_val(text("SELECT COUNT(*) FROM account WHERE id = 200")) == 1
+        assert database.stats().counts.retried == 1
+
+
+@SERVERS
+@_WRITES
+async def test_unless_it_is_not_known_to_be_lost_before_anything_was_done(
+    proxied: Proxied, writes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above."""
+    config, proxy = proxied
+    monkeypatch.setattr(SyncSession, "_did_nothing_yet", lambda *_: False)
+    async with whole(config, None) as database:
+        await database.execute(text("CREATE TABLE account (id integer primary key, balance integer)"))
+        with pytest.raises(DBAPIError):
+            await _while_it_breaks(database, proxy, writes(database))
+        assert database.stats().counts.retried == 0
+
+
+@SERVERS
+async def test_a_write_that_was_sent_is_not_sent_again(proxied: Proxied) -> None:
+    config, proxy = proxied
+    async with whole(config, None) as database:
+        await database.execute(text("CREATE TABLE account (id integer primary key, balance integer)"))
+
+        async def works() -> None:
+            async with database.atomic() as db:
+                await db.execute(text("INSERT INTO account VALUES (200, 0)"))
+                proxy.delay(0.3)
+                later = asyncio.create_task(_resets(proxy))
+                try:
+                    await db.execute(text("INSERT INTO account VALUES (201, 0)"))
+                finally:
+                    await later
+
+        with pytest.raises(DBAPIError):
+            await works()
+        assert await database.fetch_val(text("SELECT COUNT(*) FROM account")) == 0
+        assert database.stats().counts.retried == 0
+
+
+async def _resets(proxy: Proxy) -> None:
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(proxy.reset_connections)
+    proxy.restore()
