@@ -20,6 +20,9 @@ from psycopg.waiting import wait_conn_async
 _AT_ONCE = 4
 """Requests on their way at a time; each is a connection of its own to the server."""
 _INTERVAL = 0.1
+_AGAIN_AFTER = 0.1
+"""A server process that has not read the statement yet forgets the request that comes before it, and then runs the
+statement. So there is a second request, this long after the first, in seconds."""
 
 
 def request_to_cancel(pgconn: Any) -> Any:
@@ -52,9 +55,23 @@ async def send_requests(requests: Sequence[Any]) -> int:
 async def _send(request: Any) -> None:
     if not hasattr(request, "poll"):  # libpq < 17: in clear text, and it blocks
         await asyncio.to_thread(request.cancel)
+        await asyncio.sleep(_AGAIN_AFTER)
+        await asyncio.to_thread(request.cancel)
         return
     try:
-        request.start()
-        await wait_conn_async(generators.cancel(request), _INTERVAL)
-    finally:
+        await _ask(request)
+        await asyncio.sleep(_AGAIN_AFTER)
+        await _ask(request)
+    except Exception:
         request.finish()
+        raise
+    except BaseException:
+        request.reset()  # it is sent anew as the loop ends
+        raise
+    request.finish()
+
+
+async def _ask(request: Any) -> None:
+    request.reset()
+    request.start()
+    await wait_conn_async(generators.cancel(request), _INTERVAL)

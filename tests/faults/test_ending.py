@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -59,6 +61,27 @@ async def test_without_the_side_connection_it_goes_on(
     monkeypatch.setattr(Ending, "soon", lambda *_: None)
     await _cancelled_amid(sound, server, _sleep(sound, 2.5))
     assert not await _ended_within_a_second(server)
+
+
+@pytest.mark.families("postgresql")
+async def test_a_statement_that_the_server_reads_after_the_first_request_ends_too(
+    sound: Database, server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL forgets a request that reaches a process before the statement does: that is the control here."""
+    from asyncdb.drivers import psycopg_cancel
+
+    monkeypatch.setattr(psycopg_cancel, "_AGAIN_AFTER", 1.0)
+    process = await sound.fetch_val(text("SELECT pg_backend_pid()"), into=int)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await sound.execute(_sleep(sound, 30))
+        await asyncio.sleep(0.5)  # the first request has come
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert await comes_true(lambda: count(server, RUNNING) == 1, within=0.4), "the first request has ended it"
+    assert await comes_true(lambda: count(server, RUNNING) == 0, within=1.5)
 
 
 @pytest.mark.config(read_timeout=0.5)

@@ -89,6 +89,7 @@ DRIVERS = [
     "psycopg.pq:TransactionStatus.INERROR",
     "psycopg.pq:ConnStatus.OK",
     "psycopg.pq:PGconn.cancel_conn",
+    "psycopg.pq:PGcancelConn.reset",
     "psycopg.pq:PGconn.get_cancel",
     "psycopg.generators:cancel",
     "psycopg.waiting:wait_async",
