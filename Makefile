@@ -53,7 +53,7 @@ demo: $(STAMPS)/demo $(needs_$(demo_family))  ## serve the atlas: DB=sqlite|mari
 	@$(PY) examples/atlas/demo.py --db $(DB) $(if $(ONCE),--once)
 
 test: $(STAMPS)/test $(foreach f,$(families),$(needs_$f))  ## all tests, on servers that they start: FAMILIES=, ARGS=
-	@PYTHONDEVMODE=1 $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMPS)/lint  ## ruff, mypy, import-linter, the exported names
 	$(PY) -m ruff check

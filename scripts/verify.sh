@@ -33,9 +33,9 @@ fresh_clone() ( # what is committed, in a folder with another name, twice: the s
 )
 
 step lint make lint
-step test make test
+# Development mode, which asyncio then has too, is slow; `make test` is without it.
+step test env VERIFY=1 PYTHONDEVMODE=1 make test
 step shared-tx env SHARED_TX_PROGRAMS=2000 make test ARGS="tests/bridge/test_shared_tx_programs.py"
-step isolation env ISOLATION=all make test ARGS="tests/isolation"
 step kill-switch env ASYNC_DB_MODE=threads make test ARGS="tests/bridge -m 'not native_only'"
 step docs make docs
 step demo-sqlite make demo ONCE=1

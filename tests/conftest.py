@@ -1,7 +1,8 @@
 """The laboratory: real servers started once per run, a fresh database for each test, nothing left afterwards.
 
 ``FAMILIES="mariadb sqlite"`` chooses families; a family that is chosen, or by default all three, must start.
-``TEST_MYSQL_URL`` adds a running MySQL (8.4 or newer) that is not ours.
+``TEST_MYSQL_URL`` adds a running MySQL (8.4 or newer) that is not ours. ``VERIFY=1``, as ``make verify`` has it, runs
+what else is left out.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from asyncdb.testing import DatabaseServer, MariaDBServer, MySQLServer, PostgreS
 if TYPE_CHECKING:
     from asyncdb import Database
 
+VERIFY = bool(os.environ.get("VERIFY"))
 _KNOWN = ("mariadb", "postgresql", "sqlite", "mysql")
 _names = (f"t{os.getpid()}_{number}" for number in itertools.count(1))
 
@@ -43,11 +45,24 @@ def _chosen_families() -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "families(*names): of the families, run the test on these alone")
     config.addinivalue_line("markers", "config(**options): DatabaseConfig options of the test's database")
+    config.addinivalue_line("markers", "verify(*families): only VERIFY=1 runs it; of the families, on these alone")
     _chosen_families()
 
 
 def pytest_report_header() -> str:
-    return f"families: {', '.join(_chosen_families())}"
+    return f"families: {', '.join(_chosen_families())}; {'everything' if VERIFY else 'without what VERIFY=1 adds'}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left = [] if VERIFY else [item for item in items if _is_for_verify(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def _is_for_verify(item: pytest.Item) -> bool:
+    family = cast("Any", item).callspec.params.get("family") if hasattr(item, "callspec") else None
+    return any(not mark.args or family in mark.args for mark in item.iter_markers("verify"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

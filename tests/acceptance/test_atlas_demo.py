@@ -45,6 +45,7 @@ def port_of(process):
 
 
 @pytest.mark.families("sqlite", "mariadb", "postgresql")
+@pytest.mark.verify("mariadb", "postgresql")
 def test_once_calls_each_endpoint_and_ends_well(tmp_path, family):
     with demo(tmp_path, "--once", "--db", family) as process:
         output, _ = process.communicate(timeout=100)
@@ -64,7 +65,7 @@ def test_a_second_run_finds_the_cities_loaded(tmp_path):
         assert told in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.verify), signal.SIGTERM])
 def test_it_serves_until_it_is_interrupted_and_leaves_nothing(tmp_path, number):
     with demo(tmp_path) as process:
         port = port_of(process)

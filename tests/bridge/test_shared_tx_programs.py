@@ -35,7 +35,7 @@ from tests.bridge.shared import (
 pytestmark = pytest.mark.native_only("asgiref forgets for whom a thread waits, which is cured with the hooks alone")
 
 
-PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "200"))
+PROGRAMS = int(os.environ.get("SHARED_TX_PROGRAMS", "100"))
 """Programs a family."""
 
 WRITE = {

@@ -1,6 +1,6 @@
 """A separate project whose tests are written as teams write them today passes with the bridge, unchanged.
 
-In random order and in parallel, on each database. ``ISOLATION=all``, as ``make verify`` has it, runs every lane, twice.
+In random order and in parallel, on each database. ``VERIFY=1``, as ``make verify`` has it, runs every lane, twice.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-ALL = os.environ.get("ISOLATION") == "all"
 DJANGO_ALONE = ("catalogue", "orders")
 DJANGO_ALONE_BY_PYTEST = (*DJANGO_ALONE, "pytests/test_sync.py", "pytests/test_async.py", "pytests/test_one_loop.py")
 BRIDGED = (*DJANGO_ALONE, "counter")
 BRIDGED_BY_PYTEST = (*BRIDGED, "pytests")
 STOCK = {"DJANGO_SETTINGS_MODULE": "bookshop.stock"}
 
-only_verify = pytest.mark.skipif(not ALL, reason="make verify runs it (ISOLATION=all)")
-twice_in_verify = pytest.mark.parametrize("run", ["first", "second"] if ALL else ["only"])
+only_verify = pytest.mark.verify
+twice_in_verify = pytest.mark.parametrize("run", ["first", "second"] if os.environ.get("VERIFY") else ["only"])
 in_memory_only = pytest.mark.families("sqlite")
 pytestmark = [pytest.mark.slow]
 
@@ -35,11 +34,13 @@ def at_random() -> tuple[str, ...]:
 # With the bridge
 
 
+@pytest.mark.verify("mariadb", "sqlite")
 @twice_in_verify
 def test_unittests_pass_in_parallel_and_in_random_order(shop: Any, run: str) -> None:
     shop.test("--parallel", "2", *shuffled(), *BRIDGED).require_success(at_least=120)
 
 
+@pytest.mark.verify("postgresql", "sqlite")
 @twice_in_verify
 def test_pytests_pass_in_parallel_and_in_random_order(shop: Any, run: str) -> None:
     shop.pytest("-n", "2", *at_random(), *BRIDGED_BY_PYTEST).require_success(at_least=200)
@@ -51,6 +52,7 @@ def test_unittests_pass_in_parallel_in_memory(in_memory: Any, run: str) -> None:
     in_memory.test("--parallel", "2", *shuffled(), *BRIDGED).require_success(at_least=120)
 
 
+@only_verify
 @in_memory_only
 @twice_in_verify
 def test_pytests_pass_in_parallel_in_memory(in_memory: Any, run: str) -> None:
