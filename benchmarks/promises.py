@@ -81,6 +81,14 @@ PROMISES: tuple[Promise | TripsPromise, ...] = (
         only=frozenset({"W6"}),
     ),
     TripsPromise("... and 5 round trips", "django-native", "W5", most=5),
+    Promise(
+        "a checkout of a healthy, warm connection costs at most 1.1 times that of the stock pool",
+        "our-pool",
+        "pool",
+        most=1.1,
+        only=frozenset({"W7"}),
+    ),
+    TripsPromise("... and no round trip", "our-pool", "W7", most=0),
 )
 
 

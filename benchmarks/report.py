@@ -36,7 +36,7 @@ class Report:
                 "",
                 f"{workload.name}  {workload.title}  ({self.compared[workload.name]} results identical on every path)",
             ]
-            lines += [_LINE.format("path", "trips", "CPU us", "x raw", "quartiles", "wall us")]
+            lines += [_LINE.format("path", "trips", "CPU us", "x first", "quartiles", "wall us")]
             lines += self._rows(workload)
         lines += ["", *self._promises(), "", "Configurations:"]
         lines += [f"  {path.name}: {path.config}" for path in self.paths]
@@ -48,7 +48,7 @@ class Report:
 
     def _rows(self, workload: Workload) -> list[str]:
         of_workload = {each.path: each for each in self.measured if each.workload == workload.name}
-        unit = of_workload[self.paths[0].name]
+        unit = next(iter(of_workload.values()))  # the first path that has it: the raw driver, where it can
         rows = []
         for path in self.paths:
             if (each := of_workload.get(path.name)) is None:

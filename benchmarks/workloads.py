@@ -97,4 +97,21 @@ class RowsToModels(Workload):
         return first, first + MODELS - 1
 
 
-WORKLOADS: tuple[type[Workload], ...] = (PointRead, ListToJson, JoinedRead, Transaction, MixedTransaction, RowsToModels)
+class Checkout(Workload):
+    name = "W7"
+    title = "checkout and check-in of a healthy, warm connection"
+    method = "checkout"
+
+    def arguments(self, number: int) -> tuple[Any, ...]:
+        return ()
+
+
+WORKLOADS: tuple[type[Workload], ...] = (
+    PointRead,
+    ListToJson,
+    JoinedRead,
+    Transaction,
+    MixedTransaction,
+    RowsToModels,
+    Checkout,
+)

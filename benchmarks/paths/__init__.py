@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Path
+from .checkouts import OurPool, SilentPool, StockPool
 from .django_native import NativeBuiltOnce, NativeORM
 from .django_orm import DjangoORM
 from .django_sync import SyncORM
@@ -30,4 +31,7 @@ PATHS: tuple[type[Path], ...] = (
     OurMapped,
     OurSession,
     OurAtomic,
+    StockPool,
+    SilentPool,
+    OurPool,
 )

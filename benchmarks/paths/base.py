@@ -51,6 +51,7 @@ class Path:
     - ``transfer(source, target, amount)``: two updates and an insert in a transaction
     - ``debit(source, target, amount)``: an account read FOR UPDATE, its balance written from what was read, an insert,
       in a transaction
+    - ``checkout()``: nothing, on a connection out of the pool
     - ``models(first, last)``: stations as ``StationOut``, a list
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -11,12 +11,13 @@ from .base import Path, Place, fill
 _DRIVERS = {"mysql": "mysql+asyncmy", "postgresql": "postgresql+psycopg"}
 
 
-def stock_engine(place: Place, *, pool_pre_ping: bool = True) -> AsyncEngine:
+def stock_engine(place: Place, *, pool_pre_ping: bool = True, **options: Any) -> AsyncEngine:
     return create_async_engine(
         place.url(_DRIVERS[place.family]),
         pool_size=place.pool_size,
         max_overflow=0,
         pool_pre_ping=pool_pre_ping,
+        **options,
     )
 
 
