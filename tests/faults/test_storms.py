@@ -88,12 +88,8 @@ WAYS: list[Callable[[str, str], Awaitable[object]]] = [
 ]
 
 
-@pytest.mark.timeout(180)
-async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothing_running(
-    tx: Any, project: Any, server: DatabaseServer | None, family: str, eventually: Callable[..., Awaitable[None]]
-) -> None:
-    project(ASYNC_DB={"default": {"pool_size": 10, "pool_timeout": 60.0, "ping_after": 0.05}})
-    await django_bridge.database().execute(insert(Kind).values(app_label="a", model="there"))
+async def _storm(family: str, callers: int) -> tuple[int, int, int]:
+    """How many of the callers, each with a time-out at random, got their own reply, another's, or none in time."""
     dice = random.Random(20261128)
     sleep = {"postgresql": "pg_sleep({})::text", "sqlite": "{}"}.get(family, "SLEEP({})")
     right = wrong = late = 0
@@ -113,9 +109,19 @@ async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothin
 
     jobs = [
         caller(dice.choice(WAYS), 30.0 if dice.random() < 0.05 else dice.random() * 0.004, dice.random() * 1.0)
-        for _ in range(2000)
+        for _ in range(callers)
     ]
     await asyncio.gather(*jobs)
+    return right, wrong, late
+
+
+@pytest.mark.timeout(180)
+async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothing_running(
+    tx: Any, project: Any, server: DatabaseServer | None, family: str, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    project(ASYNC_DB={"default": {"pool_size": 10, "pool_timeout": 60.0, "ping_after": 0.05}})
+    await django_bridge.database().execute(insert(Kind).values(app_label="a", model="there"))
+    right, wrong, late = await _storm(family, 2000)
     if server is not None:
         assert await comes_true(lambda: count(server, RUNNING) == 0, within=1.0), "a statement of ours still runs"
         assert await comes_true(lambda: count(server, OPEN_TRANSACTIONS) == 0)
@@ -130,6 +136,20 @@ async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothin
     for _ in range(10):
         word = _word()
         assert await by_database(word, "1") == word
+
+
+@SERVERS
+async def test_without_the_side_connection_a_storm_leaves_statements_running(
+    tx: Any, project: Any, server: DatabaseServer, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above."""
+    from asyncdb.ending import Ending
+
+    monkeypatch.setattr(Ending, "soon", lambda *_: None)
+    project(ASYNC_DB={"default": {"pool_size": 10, "pool_timeout": 60.0}})
+    await _storm(family, 100)
+    assert not await comes_true(lambda: count(server, RUNNING) == 0, within=1.0)
+    await asyncio.to_thread(server.kill_connections)
 
 
 # Acceptance 8: a storm of deadlocks
