@@ -81,6 +81,10 @@ DRIVERS = [
     "asyncmy.cursors:Cursor._result",
     "asyncmy.connection:Connection.query",
     "asyncmy.connection:Connection.ping",
+    "asyncmy.connection:Connection._execute_command",
+    "asyncmy.connection:Connection._read_ok_packet",
+    "asyncmy.connection:Connection.read_packet",
+    "asyncmy.connection:Connection.select_db",
     "asyncmy.connection:Connection.escape",
     "asyncmy.connection:Connection.get_server_info",
     "psycopg:AsyncConnection.wait",
@@ -117,6 +121,12 @@ def _find(path: str) -> Any:
 @pytest.mark.parametrize("path", SQLALCHEMY + DRIVERS)
 def test_a_private_name_of_others_is_there(path: str) -> None:
     _find(path)
+
+
+def test_psycopg_keeps_what_it_prepared_where_a_reset_empties_it() -> None:
+    from psycopg._preparing import PrepareManager
+
+    assert {"_names", "_counts", "_to_flush"} <= set(vars(PrepareManager()))
 
 
 def test_the_canary_can_die() -> None:
