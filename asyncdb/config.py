@@ -112,7 +112,7 @@ class DatabaseConfig(BaseModel):
     """Times that a connection is tried for while the server cannot be reached or has too many connections. Three
     bridge a dropped packet and a fail-over's gap; what takes longer is for the caller to know. 1: no retry."""
     retry_lost_reads: bool = True
-    """Whether a plain ``select()`` outside of a transaction whose reply was lost is sent once more: it changes nothing."""
+    """Whether a plain ``select()`` outside of a transaction is sent once more if its reply was lost."""
     transaction_attempts: int = Field(default=5, ge=1)
     """Times that a retried transaction is tried in all while it deadlocks or cannot be serialized. Of 300 transfers
     that conflict with each other more than 98 % succeed within five."""

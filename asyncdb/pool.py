@@ -327,6 +327,8 @@ class Pool(AsyncAdaptedQueuePool):
     def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
         if terminate:
             self._count(connection)
+        if connection.stream_unfinished and connection.running is None:
+            connection.running = connection.what_runs()  # the server works on rows that nobody will read
         try:
             super()._close_connection(connection, terminate=terminate)
         finally:

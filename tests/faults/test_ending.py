@@ -122,6 +122,36 @@ async def test_many_are_ended_over_few_side_connections(
     await eventually(lambda: sound.stats().counts.killed == 20)
 
 
+_STREAM = {
+    "mysql": "SELECT REPEAT('x', 20000), IF(seq > 3, SLEEP(30), 0) FROM seq_1_to_10",
+    "postgresql": "SELECT repeat('x', 20000), CASE WHEN n > 3 THEN pg_sleep(30)::text END FROM generate_series(1, 9) n",
+}
+
+
+async def _leaves_a_stream(database: Database) -> None:
+    async with database.stream(text(_STREAM[database.config.family]), batch=1) as rows:
+        async for _ in rows:
+            break
+
+
+async def test_a_stream_that_is_left_early_ends_on_the_server(sound: Database, server: DatabaseServer) -> None:
+    await _leaves_a_stream(sound)
+    assert await _ended_within_a_second(server)
+
+
+@pytest.mark.families("mariadb", "mysql")
+async def test_without_the_side_connection_its_rows_are_made_for_nobody(
+    sound: Database, server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above; on PostgreSQL nothing runs between two batches."""
+    from asyncdb.ending import Ending
+
+    monkeypatch.setattr(Ending, "soon", lambda *_: None)
+    await _leaves_a_stream(sound)
+    assert not await _ended_within_a_second(server)
+    await asyncio.to_thread(server.kill_connections)
+
+
 async def test_close_ends_what_it_cuts(database_config: DatabaseConfig, server: DatabaseServer) -> None:
     database = Database(database_config)
     task = asyncio.create_task(database.execute(_sleep(database, 30)))
