@@ -35,6 +35,8 @@ fresh_clone() ( # what is committed, in a folder with another name, twice: the s
 step lint make lint
 # Development mode, which asyncio then has too, is slow; `make test` is without it.
 step test env VERIFY=1 PYTHONDEVMODE=1 make test
+step faults-tls env TEST_TLS=1 make test ARGS="-m faults"
+step faults-uvloop env TEST_LOOP=uvloop make test ARGS="-m faults"
 step shared-tx env SHARED_TX_PROGRAMS=2000 make test ARGS="tests/bridge/test_shared_tx_programs.py"
 step kill-switch env ASYNC_DB_MODE=threads make test ARGS="tests/bridge -m 'not native_only'"
 step docs make docs

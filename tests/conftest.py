@@ -2,7 +2,8 @@
 
 ``FAMILIES="mariadb sqlite"`` chooses families; a family that is chosen, or by default all three, must start.
 ``TEST_MYSQL_URL`` adds a running MySQL (8.4 or newer) that is not ours. ``VERIFY=1``, as ``make verify`` has it, runs
-what else is left out.
+what else is left out; ``TEST_TLS=1`` has the run's servers speak TLS and the tests' configurations require it;
+``TEST_LOOP=uvloop`` runs the async tests on that.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from asyncdb import Database
 
 VERIFY = bool(os.environ.get("VERIFY"))
+TLS = bool(os.environ.get("TEST_TLS"))
 _KNOWN = ("mariadb", "postgresql", "sqlite", "mysql")
 _names = (f"t{os.getpid()}_{number}" for number in itertools.count(1))
 
@@ -47,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "config(**options): DatabaseConfig options of the test's database")
     config.addinivalue_line("markers", "verify(*families): only VERIFY=1 runs it; of the families, on these alone")
     _chosen_families()
+
+
+if os.environ.get("TEST_LOOP") == "uvloop":
+
+    def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_report_header() -> str:
@@ -99,14 +109,14 @@ def _servers() -> Iterator[ExitStack]:
 def mariadb(_servers: ExitStack) -> MariaDBServer:
     """The run's MariaDB. Tests that stop, pause or fill it take ``own_mariadb``."""
     _require("mariadb")
-    return _servers.enter_context(MariaDBServer())
+    return _servers.enter_context(MariaDBServer(tls=TLS))
 
 
 @pytest.fixture(scope="session")
 def postgresql(_servers: ExitStack) -> PostgreSQLServer:
     """The run's PostgreSQL. Tests that stop, pause or fill it take ``own_postgresql``."""
     _require("postgresql")
-    return _servers.enter_context(PostgreSQLServer())
+    return _servers.enter_context(PostgreSQLServer(tls=TLS))
 
 
 @pytest.fixture(scope="session")
@@ -180,12 +190,12 @@ def server_url(server: DatabaseServer | None, database_name: str) -> str:
 
 
 @pytest.fixture
-def config_options(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+def config_options(request: pytest.FixtureRequest, family: str) -> Mapping[str, Any]:
     """The test's DatabaseConfig options: from ``@pytest.mark.config``, the nearest one wins; or override this."""
     options: dict[str, Any] = {}
     for marker in request.node.iter_markers("config"):
         options = {**marker.kwargs, **options}
-    return options
+    return {"tls": "required", **options} if TLS and family != "sqlite" else options
 
 
 @pytest.fixture
