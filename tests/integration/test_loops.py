@@ -20,6 +20,7 @@ from asyncdb.errors import DatabaseClosed
 from asyncdb.testing import DatabaseServer
 from tests.polling import until
 
+pytestmark = pytest.mark.faults
 CONNECTION_ID = {"mysql": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
 
 
