@@ -1,6 +1,6 @@
 """An async data layer for MySQL, MariaDB, PostgreSQL and SQLite on SQLAlchemy. It knows nothing of Django."""
 
-from . import errors, registry
+from . import errors, events, registry
 from .config import DatabaseConfig, Family, IsolationLevel, TLSMode
 from .database import Database
 from .errors import (
@@ -71,6 +71,7 @@ __all__ = [
     "TransactionPoisoned",
     "UncommittedWrites",
     "errors",
+    "events",
     "registry",
     "retried",
     "statement_limit",

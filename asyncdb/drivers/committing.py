@@ -15,6 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import CommitInDoubt
+from ..events import CommitLeftInDoubt, publish
 from ..shielding import Shielded
 from .bounds import Bounds
 
@@ -78,7 +79,7 @@ class Committing(Bounds):
         elif cancelled is not None:
             self._leave_doubt(cancelled)
         elif self.may_have_written:
-            self._doubt()
+            self._doubt(cancelled=False)
             raise CommitInDoubt(
                 f"the COMMIT on {self.config.alias!r} was sent and its reply was lost "
                 f"({self.gave_up or 'connection lost'}): whether it was applied is not known; look for what it wrote "
@@ -102,13 +103,14 @@ class Committing(Bounds):
         self.doom = self.doom or "cancelled during COMMIT"
         if not self.may_have_written:
             return
-        self._doubt()
+        self._doubt(cancelled=True)
         cancelled.add_note(
             f"the COMMIT on {self.config.alias!r} was sent, and this cancellation did not wait for its reply any "
             "longer: whether it was applied is not known (CommitInDoubt)"
         )
         log.error("%r: a commit is in doubt: its task was cancelled, and no reply came in time", self.config.alias)
 
-    def _doubt(self) -> None:
+    def _doubt(self, *, cancelled: bool) -> None:
         self.doom = self.doom or "its COMMIT is in doubt"
         self.in_doubt = True
+        publish(CommitLeftInDoubt(self.config.alias, cancelled))

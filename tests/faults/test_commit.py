@@ -13,6 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, s
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from asyncdb import CommitInDoubt, Database, DatabaseConfig
+from asyncdb.events import CommitLeftInDoubt, Event, subscribe
 from asyncdb.testing import DatabaseServer, Proxy
 
 from .conftest import comes_true, whole
@@ -51,8 +52,12 @@ async def _write(ledger: Ledger, before_commit: Any) -> None:
 
 @pytest.mark.config(read_timeout=0.5, close_timeout=0.2)
 async def test_a_commit_whose_reply_is_lost_is_in_doubt(ledger: Ledger) -> None:
+    told: list[Event] = []
+    end = subscribe(told.append)
     with pytest.raises(CommitInDoubt, match=r"timed out.*not known") as caught:
         await _write(ledger, ledger.proxy.black_hole)
+    end()
+    assert told == [CommitLeftInDoubt(ledger.database.config.alias, cancelled=False)]
     assert isinstance(caught.value, OperationalError)
     assert caught.value.connection_invalidated
     assert caught.value.__cause__ is not None
@@ -144,8 +149,12 @@ async def test_without_grace_a_cancelled_commit_is_in_doubt(ledger: Ledger, capl
 
 @pytest.mark.config(commit_grace=0.3, close_timeout=0.2)
 async def test_a_cancelled_commit_without_a_reply_leaves_its_doubt(ledger: Ledger) -> None:
+    told: list[Event] = []
+    end = subscribe(told.append)
     async with asyncio.timeout(2.0):
         error = await _cancel_amid_commit(ledger, ledger.proxy.black_hole, times=2)
+    end()
+    assert told == [CommitLeftInDoubt(ledger.database.config.alias, cancelled=True)]
     assert "CommitInDoubt" in error.__notes__[0]
     ledger.proxy.restore()
     assert ledger.database.stats().counts.in_doubt == 1
