@@ -126,22 +126,26 @@ class Opening:
 
     async def _open_in_outage(self, failed: ConnectFailed | None, ends: float) -> PhysicalConnection:
         """``failed`` is what this caller has met already, ``ends`` the loop's time at which he is told so."""
-        while self.error is not None:
-            if self._found_out is None:
+        while True:
+            if self.error is not None and self._found_out is None:
                 return await self._try_for_all(failed, ends)
             async with self._until(ends):
-                found = await asyncio.shield(self._found_out)
-            if found is not None:
-                raise _again(found)
-        async with self._until(ends):
-            return await greenlet_spawn(self._attempt)
+                if self._found_out is None:
+                    try:
+                        return await greenlet_spawn(self._attempt)
+                    except ConnectFailed as err:
+                        if not may_pass(err):
+                            raise
+                        failed = err
+                elif (found := await asyncio.shield(self._found_out)) is not None:
+                    raise _again(found)
 
     async def _try_for_all(self, failed: ConnectFailed | None, ends: float) -> PhysicalConnection:
         config = self._config
         mine = self._found_out = asyncio.get_running_loop().create_future()
         found: ConnectFailed | None = None
         try:
-            async with self._until(ends):
+            async with asyncio.timeout_at(ends):
                 if failed is None:
                     await asyncio.sleep(self._not_before - time.monotonic())
                 async for attempt in attempts(
@@ -153,6 +157,10 @@ class Opening:
                             raise error
                         self._counts.retried += attempt.num > 1
                         return await greenlet_spawn(self._attempt)
+        except TimeoutError as err:  # his time is over, that of the next in line is not
+            failure = self.failure()
+            self._note_outage(failure)
+            raise failure from err
         except ConnectFailed as err:
             found = err
             raise

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio.result import _ensure_sync_result
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.util import immutabledict
 
-from .drivers.bounds import NO_REPLY
+from .drivers.bounds import ends_the_same_again
 from .drivers.physical import Begun, PhysicalConnection, TransactionOptions, physical
 from .drivers.statements import compiles_to_plain_read
 from .engine import pool_of
@@ -60,29 +60,28 @@ class SyncSession(OrmSession):
             return self._once_more(super().scalars, statement, params, options)
 
     def _once_more(self, send: Callable[..., T], statement: Any, params: Any, options: dict[str, Any]) -> T:
+        engine = self.bind
+        if self.in_transaction() or not isinstance(engine, Engine) or self.identity_map or self.new:
+            return send(statement, params, **options)  # it is not the first, or a roll-back would cost objects
         try:
             return send(statement, params, **options)
         except DBAPIError as err:
-            if not isinstance(engine := self.bind, Engine) or not self._did_nothing_yet(statement, err, engine.dialect):
+            if not self._did_nothing(statement, err, engine.dialect):
                 raise
         self.rollback()  # of which no server knows
         cast("Any", engine.pool).counts.retried += 1
         return send(statement, params, **options)
 
-    def _did_nothing_yet(self, statement: Any, error: DBAPIError, dialect: Dialect) -> bool:
+    def _did_nothing(self, statement: Any, error: DBAPIError, dialect: Dialect) -> bool:
         link: PhysicalConnection | None = self.info.get(_CONNECTION)
         if (
             link is None
             or isinstance(error, AsyncDBError)
             or not error.connection_invalidated
-            or NO_REPLY in str(error.orig)  # there is no time left
+            or ends_the_same_again(error.orig)
             or link.begun is Begun.SENT
-            or link.keeper is not None
-            or link.make_session is None  # it stands for a connection that is another's
+            or link.borrowed
             or self.info.get(_SEVERAL)
-            or self.in_nested_transaction()
-            or self.identity_map
-            or self.new
         ):
             return False
         if getattr(error.orig, "nothing_was_sent", False):

@@ -124,6 +124,11 @@ class Seat:
         return bool(self._database().engine.dialect.is_disconnect(error, self.link, None))  # type: ignore[arg-type]
 
     @property
+    def is_lent(self) -> bool:
+        """Whether the connection was put here by somebody else, who will take it away."""
+        return self._checkout is None
+
+    @property
     def streams(self) -> bool:
         """Whether a cursor has rows on the server still."""
         return bool(self._streams)

@@ -15,8 +15,14 @@ from ..limits import UNSAID
 T = TypeVar("T")
 NO_REPLY = "no reply"
 NO_ANSWER = "no answer to a ping"
+TOO_LARGE = "max_reply_bytes"
 _AFTER_THE_SERVER = 1.0
 """Seconds that the server has for saying that it stopped a statement."""
+
+
+def ends_the_same_again(error: BaseException | None) -> bool:
+    """Whether a connection was given up for what would happen again: no reply in time, or one that is too large."""
+    return any(word in str(error) for word in (NO_REPLY, TOO_LARGE))
 
 
 class Bounds:

@@ -123,6 +123,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     """When its login began, on the monotonic clock; None where nobody timed it."""
     make_session: Callable[[], Awaitable[Any]] | None = None
     """Makes the session settings anew, as at the login; None: nobody knows all of them."""
+    borrowed = False
+    """Whether it stands for a connection that is somebody else's, who alone may replace it."""
     left = False
     """Whether a statement left something on the session (a setting, a lock) that the next user must not meet."""
     washing = False

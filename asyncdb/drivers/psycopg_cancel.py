@@ -35,43 +35,35 @@ def request_to_cancel(pgconn: Any) -> Any:
 
 
 async def send_requests(requests: Sequence[Any]) -> int:
-    """Sends them; returns how many the server has taken.
+    """Sends them, and once more; returns how many the server has taken.
 
-    - **errors**: the last one's, if it has taken none.
+    - **errors**: the last one's, if it has taken none;
+    - **cancel**: they can be sent anew.
     """
+    outcomes = await _send(requests)
+    taken = [request for request, error in zip(requests, outcomes, strict=True) if error is None]
+    errors = [error for error in outcomes if error is not None]
+    if taken:
+        await asyncio.sleep(_AGAIN_AFTER)
+        await _send(taken)
+    for request in requests:
+        if hasattr(request, "finish"):
+            request.finish()
+    if errors and not taken:
+        raise errors[-1]
+    return len(taken)
+
+
+async def _send(requests: Sequence[Any]) -> list[BaseException | None]:
     free = asyncio.Semaphore(_AT_ONCE)
 
     async def sent(request: Any) -> None:
         async with free:
-            await _send(request)
+            if not hasattr(request, "poll"):  # libpq < 17: in clear text, and it blocks
+                await asyncio.to_thread(request.cancel)
+                return
+            request.reset()
+            request.start()
+            await wait_conn_async(generators.cancel(request), _INTERVAL)
 
-    outcomes = await asyncio.gather(*map(sent, requests), return_exceptions=True)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    if errors and len(errors) == len(outcomes):
-        raise errors[-1]
-    return len(outcomes) - len(errors)
-
-
-async def _send(request: Any) -> None:
-    if not hasattr(request, "poll"):  # libpq < 17: in clear text, and it blocks
-        await asyncio.to_thread(request.cancel)
-        await asyncio.sleep(_AGAIN_AFTER)
-        await asyncio.to_thread(request.cancel)
-        return
-    try:
-        await _ask(request)
-        await asyncio.sleep(_AGAIN_AFTER)
-        await _ask(request)
-    except Exception:
-        request.finish()
-        raise
-    except BaseException:
-        request.reset()  # it is sent anew as the loop ends
-        raise
-    request.finish()
-
-
-async def _ask(request: Any) -> None:
-    request.reset()
-    request.start()
-    await wait_conn_async(generators.cancel(request), _INTERVAL)
+    return await asyncio.gather(*map(sent, requests), return_exceptions=True)

@@ -34,7 +34,7 @@ _ROWS_AND_SCHEMA = frozenset(
 )
 """First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
 
-_REST_OF_QUOTED = r"|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/"
+_REST_OF_QUOTED = r"|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!M?!).*?\*/"
 _QUOTED = re.compile(r"'(?:[^']|'')*'" + _REST_OF_QUOTED, re.DOTALL)
 _QUOTED_WITH_ESCAPES = re.compile(r"'(?:[^'\\]|''|\\.)*'" + _REST_OF_QUOTED, re.DOTALL)
 """The same where a backslash escapes, as MySQL reads it by default; SQLite and PostgreSQL do not."""

@@ -58,14 +58,15 @@ PURE_FUNCTIONS = frozenset(
 )
 """Functions of the three families that neither write nor lock, whatever their arguments."""
 
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!M?!).*?\*/", re.DOTALL)
 _HARMLESS_LITERAL = re.compile(r"\*|[\w.]*|'[^'\\]*'")
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _WRITING_VERB = re.compile(r"\b(?:insert|update|delete|merge|into|call)\b", re.IGNORECASE)
 _QUOTED_NAME = re.compile(r"\"[^\"]*\"|`[^`]*`")
 _NOT_PLAIN = re.compile(
-    r"\b(?:into|for\s+(?:no\s+key\s+|key\s+)?(?:update|share)|lock\s+in|procedure|call)\b|:=|;|@", re.IGNORECASE
+    r"\b(?:into|for\s+(?:no\s+key\s+|key\s+)?(?:update|share)|lock\s+in|procedure|call|next\s+value|nextval)\b|:=|;|@",
+    re.IGNORECASE,
 )
 _CALL = re.compile(r"([\w.]+)\s*\(", re.IGNORECASE)
 _BEFORE_PARENTHESES = frozenset(

@@ -80,6 +80,7 @@ class Cursor:
 class Link(PhysicalConnection):
     """Django's connection in the thread that owns it; its transaction is Django's to begin and to end."""
 
+    borrowed = True
     isolation_level_of_server = "READ COMMITTED"
     """So that a session that only reads needs no savepoint."""
     kind = Kind.READ

@@ -26,7 +26,7 @@ from django.db.utils import OperationalError
 from django.utils.functional import cached_property
 
 import asyncdb
-from asyncdb.drivers.bounds import NO_REPLY
+from asyncdb.drivers.bounds import ends_the_same_again
 from asyncdb.drivers.physical import Begun, TransactionOptions
 from asyncdb.drivers.residue import leaves_something, residue
 from asyncdb.drivers.statements import Kind, is_plain_read
@@ -424,10 +424,9 @@ class OnSeat(Shares):
                 link.doom = link.doom or "the server ended it"
         if not self.in_atomic_block and self.autocommit:
             if link.doom is not None:
-                late = link.doom.startswith((NO_REPLY, "cancelled"))
-                self._lost_alone = link.config.retry_lost_reads and not (
-                    late or seat.left or seat.streams or self.shared
-                )
+                alone = not (seat.left or seat.streams or self.shared or seat.is_lent)
+                lost = isinstance(error, Exception) and not ends_the_same_again(error)
+                self._lost_alone = alone and lost and link.config.retry_lost_reads
                 seat.give_back()  # the next statement takes another
             elif link.begun is Begun.NO:
                 link.errors_met = False  # a statement that fails in autocommit leaves no transaction

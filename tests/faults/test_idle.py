@@ -94,7 +94,7 @@ async def test_without_the_look_at_checkout_it_does(
 ) -> None:
     """The control of the test above."""
     monkeypatch.setattr(Pool, "_replace_if_unfit", lambda *_: None)
-    monkeypatch.setattr(SyncSession, "_did_nothing_yet", lambda *_: False)  # it would begin again
+    monkeypatch.setattr(SyncSession, "_did_nothing", lambda *_: False)  # it would begin again
     database = await _three_idle(server, fault)
     try:
         await asyncio.sleep(0.05)

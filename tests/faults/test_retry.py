@@ -237,7 +237,7 @@ async def test_without_that_or_as_text_it_fails(
     as_text = isinstance(statement, type(text("")))
     off = config.model_copy(update={"retry_lost_reads": as_text, "isolation_level": "READ COMMITTED"})
     if door is by_block or (as_text and door is by_session):
-        monkeypatch.setattr(SyncSession, "_did_nothing_yet", lambda *_: False)  # BEGIN was lost, and is sent again
+        monkeypatch.setattr(SyncSession, "_did_nothing", lambda *_: False)  # BEGIN was lost, and is sent again
     async with whole(off, None) as database:
         with pytest.raises(DBAPIError):
             await _while_it_breaks(database, proxy, door(database, statement))
@@ -282,7 +282,7 @@ async def test_unless_it_is_not_known_to_be_lost_before_anything_was_done(
 ) -> None:
     """The control of the test above."""
     config, proxy = proxied
-    monkeypatch.setattr(SyncSession, "_did_nothing_yet", lambda *_: False)
+    monkeypatch.setattr(SyncSession, "_did_nothing", lambda *_: False)
     async with whole(config, None) as database:
         await database.execute(text("CREATE TABLE account (id integer primary key, balance integer)"))
         with pytest.raises(DBAPIError):
