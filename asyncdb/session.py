@@ -66,7 +66,7 @@ class SyncSession(OrmSession):
         try:
             return send(statement, params, **options)
         except DBAPIError as err:
-            if not self._did_nothing(statement, err, engine.dialect):
+            if cast("Any", engine.pool).closed or not self._did_nothing(statement, err, engine.dialect):
                 raise
         self.rollback()  # of which no server knows
         cast("Any", engine.pool).counts.retried += 1

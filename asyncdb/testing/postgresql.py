@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from .process import environment, find_binary, run_client
@@ -92,7 +93,13 @@ class PostgreSQLServer(PrivateServer):
         ]
 
     def create_database(self, name: str) -> None:
-        self.execute(f'CREATE DATABASE "{name}" OWNER "{self.user}" TEMPLATE template0')
+        self.execute(f'CREATE DATABASE "{name}" OWNER "{self.user}" TEMPLATE template0{self._copying}')
+
+    @cached_property
+    def _copying(self) -> str:
+        """How an empty database is made fastest; before PostgreSQL 15 there was no other way."""
+        [[version]] = self.execute("SHOW server_version_num")
+        return " STRATEGY file_copy" if int(version or 0) >= 150000 else ""
 
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

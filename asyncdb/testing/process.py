@@ -18,6 +18,9 @@ from ..errors import AsyncDBError
 _LOG_TAIL_BYTES = 3000
 # A socket's path may be 107 bytes long on Linux and 103 elsewhere; PostgreSQL also makes a lock file beside it.
 _LONGEST_FOLDER = 70
+_IN_MEMORY = "/dev/shm"
+_ROOM = 4 * 2**30
+"""Bytes that must be free in memory, of which a server of tests takes some 100 MiB."""
 
 # Reads until the end of its input, which comes when the process that started the server is gone, however it went;
 # then asks the server to stop, ends it after five seconds, and removes the folder.
@@ -116,10 +119,7 @@ class ServerProcess:
 
     def make_folder(self) -> None:
         """Makes the temporary folder; whoever does this sees to it that :meth:`remove` is called."""
-        parent = tempfile.gettempdir()
-        if len(parent) > _LONGEST_FOLDER:
-            parent = "/tmp"
-        self._folder = Path(tempfile.mkdtemp(prefix=f"asyncdb-{self._name}-", dir=parent))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"asyncdb-{self._name}-", dir=_place()))
         self._account.own(self._folder)
 
     @property
@@ -290,3 +290,13 @@ def run_client(command: Sequence[str | Path], sql: str, *, variables: Mapping[st
     if done.returncode:
         raise ServerFailed(f"{name}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
+
+
+def _place() -> str:
+    """Where servers live: in memory where there is room, unless somebody has chosen by TMPDIR; a disk is slower."""
+    chosen = tempfile.gettempdir()
+    if "TMPDIR" not in os.environ and os.access(_IN_MEMORY, os.W_OK | os.X_OK):
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(_IN_MEMORY).free >= _ROOM:
+                return _IN_MEMORY
+    return chosen if len(chosen) <= _LONGEST_FOLDER else "/tmp"

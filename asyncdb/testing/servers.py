@@ -113,7 +113,8 @@ class PrivateServer(DatabaseServer):
     """A server of one's own, in a temporary folder, on 127.0.0.1 and on a Unix socket.
 
     Start it with ``with`` or :meth:`start`. It is ended, and its folder removed, when the block or the process
-    ends, however the process ends. Its data are safe from a kill of the server, not from a power cut.
+    ends, however the process ends. Its data are safe from a kill of the server, not from a power cut: the folder is in
+    memory (``/dev/shm``) where 4 GiB are free there and ``TMPDIR`` is not set.
 
     - **errors**: ``ServerFailed`` when the server's binaries are missing, when it does not start within
       ``START_TIMEOUT`` seconds (with the end of its log), or when an SQL statement fails.

@@ -249,6 +249,7 @@ async def test_without_the_drop_somebody_gets_anothers_reply(
     from asyncdb.checkout import Checkout
     from asyncdb.drivers.mysql import Connection
     from asyncdb.drivers.physical import Liveness
+    from django_bridge.wrappers.base import OnSeat
 
     def goes_back(checkout: Any) -> None:
         checkout.dbapi_connection.doom = None
@@ -258,6 +259,7 @@ async def test_without_the_drop_somebody_gets_anothers_reply(
     monkeypatch.setattr(Checkout, "invalidate", goes_back)
     monkeypatch.setattr(Connection, "look", lambda _: Liveness.WHOLE)
     monkeypatch.setattr(Connection, "probe", lambda _: asyncio.sleep(0))
+    monkeypatch.setattr(OnSeat, "may_ask_again", lambda *_: False)
     replies = Replies()
     harm = 0
 

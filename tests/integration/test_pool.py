@@ -265,7 +265,7 @@ async def test_killed_in_the_midst_of_a_transaction_is_an_error_and_the_next_is_
 
 async def test_half_a_reply_drops_the_connection(proxied: Proxied) -> None:
     config, proxy = proxied
-    async with _opened(config, retry_lost_reads=False) as database:
+    async with _opened(config, retry_lost_reads=False, isolation_level="READ COMMITTED") as database:
         await database.fetch_val(select(1))
         proxy.half_reply()
         with pytest.raises(DBAPIError):
