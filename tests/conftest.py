@@ -9,6 +9,7 @@ what else is left out; ``TEST_TLS=1`` has the run's servers speak TLS and the te
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import itertools
 import os
@@ -68,6 +69,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # many tests collect what they left: not among what the imports have made
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 def _is_for_verify(item: pytest.Item) -> bool:

@@ -19,7 +19,7 @@ _ROOT = FilePath(__file__).parents[2]
 
 
 @pytest.mark.families("mariadb", "postgresql")
-@pytest.mark.verify("postgresql")
+@pytest.mark.verify
 def test_every_path_of_the_benchmarks_gives_identical_results(family, tmp_path):
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--family", family, "--json", str(figures)]

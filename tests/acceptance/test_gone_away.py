@@ -80,7 +80,14 @@ def restart(server: MariaDBServer) -> None:
 
 
 @pytest.mark.parametrize("fault", [idle, kill, restart])
-@pytest.mark.parametrize("prefix", ["/bridge/", "/stock/", "/stock/async/"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "/bridge/",
+        pytest.param("/stock/", marks=pytest.mark.verify),
+        pytest.param("/stock/async/", marks=pytest.mark.verify),
+    ],
+)
 def test_gone_away_costs_a_view_on_the_pool_no_error(
     server: MariaDBServer, site: Any, prefix: str, fault: Callable[[MariaDBServer], None]
 ) -> None:

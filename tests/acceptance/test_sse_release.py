@@ -100,6 +100,7 @@ def test_sse_release_between_events(atlas: Atlas) -> None:
     assert seen.most <= POOL_SIZE
 
 
+@pytest.mark.verify
 def test_sse_release_finds_out_a_stream_that_holds_a_session(atlas: Atlas) -> None:
     """The control: with one stream fewer than the pool has connections, so that ``/health/`` has one."""
     with atlas.site.serve() as server:

@@ -46,9 +46,9 @@ def outcomes(families: str, **environment: str) -> tuple[Counter[str], list[str]
     return Counter(how for how, _ in ended), [name for how, name in ended if how != "PASSED"], done.stdout[-4000:]
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # which runs it on the servers too
 @pytest.mark.timeout(600)
-@pytest.mark.families("sqlite")  # make verify runs it on the servers
+@pytest.mark.families("sqlite")
 @pytest.mark.native_only("it starts the other mode itself")
 def test_the_suite_of_the_bridge_passes_in_threads(family: str) -> None:
     """All but what is marked ``native_only``, each with its reason."""

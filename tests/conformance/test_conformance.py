@@ -17,7 +17,7 @@ def _conformance(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.families("mariadb", "postgresql", "sqlite")
-@pytest.mark.verify("sqlite")
+@pytest.mark.verify("sqlite", "postgresql")
 def test_djangos_own_tests_pass_on_the_loop(family: str, tmp_path: Path) -> None:
     ended = _conformance("--short", "--families", family, "--results", tmp_path)
 

@@ -93,6 +93,7 @@ def test_both_pass_with_atomic_requests(shop: Any) -> None:
 # Controls
 
 
+@only_verify
 @in_memory_only
 def test_what_needs_django_alone_passes_without_the_bridge_in_memory(in_memory: Any) -> None:
     in_memory.pytest("-n", "2", *at_random(), *DJANGO_ALONE_BY_PYTEST, **STOCK).require_success(at_least=80)

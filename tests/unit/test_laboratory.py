@@ -92,6 +92,7 @@ def test_a_connection_that_is_kept_fails_the_test(run: Callable[..., str]) -> No
 
 
 @pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.verify("postgresql")
 def test_a_connection_left_on_the_server_fails_the_test(family: str, run: Callable[..., str]) -> None:
     printed = run(
         """
