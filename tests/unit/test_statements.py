@@ -220,6 +220,9 @@ def test_a_select_that_calls_only_what_is_known_is_a_plain_read(statement: str) 
 @pytest.mark.parametrize(
     "statement",
     [
+        "SELECT NEXT VALUE FOR numbers",
+        "SELECT numbers.nextval",
+        "SELECT /*M! 1 INTO OUTFILE 'x' */ 1",
         "INSERT INTO t VALUES (1)",
         "SELECT nextval('s')",
         'SELECT "of_mine"(1)',
