@@ -26,8 +26,7 @@ from .greenlets import await_, greenlet_spawn
 from .statistics import PoolCounts
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
-"""Seconds between the attempts of two callers. The longest is below a second, so that a server that is back is soon
-found."""
+"""Seconds between two attempts at least. The longest is below a second, so that a server that is back is soon found."""
 _MAY_PASS = frozenset({2002, 2003, 1040, "53300", "57P03"})
 _CONNECTION_EXCEPTION = "08"
 """The class of SQLSTATEs that tell of the connection itself."""
@@ -146,8 +145,6 @@ class Opening:
         found: ConnectFailed | None = None
         try:
             async with asyncio.timeout_at(ends):
-                if failed is None:
-                    await asyncio.sleep(self._not_before - time.monotonic())
                 async for attempt in attempts(
                     may_pass, number=config.connect_attempts, wait=config.retry_wait, wait_max=config.retry_wait_max
                 ):
@@ -156,6 +153,7 @@ class Opening:
                             error, failed = failed, None
                             raise error
                         self._counts.retried += attempt.num > 1
+                        await asyncio.sleep(self._not_before - time.monotonic())
                         return await greenlet_spawn(self._attempt)
         except TimeoutError as err:  # his time is over, that of the next in line is not
             failure = self.failure()
