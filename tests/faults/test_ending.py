@@ -31,6 +31,7 @@ def _sleep(database: Database, seconds: float) -> Any:
 
 
 async def _cancelled_amid(database: Database, server: DatabaseServer, statement: Any) -> None:
+    assert await comes_true(lambda: count(server, RUNNING) == 0), "what another test has given up still runs"
     task = asyncio.create_task(database.execute(statement))
     assert await comes_true(lambda: count(server, RUNNING) > 0)
     task.cancel()

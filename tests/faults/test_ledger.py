@@ -73,6 +73,7 @@ async def test_no_entry_is_doubled_none_acknowledged_is_lost_and_what_is_not_kno
 
 
 @pytest.mark.config(pool_size=10)
+@pytest.mark.timeout(300)  # each reset costs a login, and over TLS that takes its time
 @pytest.mark.verify("postgresql")
 async def test_who_tries_a_lost_commit_again_writes_twice(proxied: Proxied) -> None:
     """The control of the test above: what the rule forbids, in the same storm."""
