@@ -70,13 +70,19 @@ async def test_an_outage_is_no_storm_of_logins(proxied: Proxied, monkeypatch: py
         assert await asyncio.gather(*(database.fetch_val(select(1)) for _ in range(50))) == [1] * 50
 
 
+@pytest.fixture
+def away(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> Proxied:
+    """The server is away, and each pause between two attempts is the longest that it may be."""
+    proxied[1].refuse()
+    monkeypatch.setattr("asyncdb.attempts.random.random", lambda: 1.0)
+    return proxied
+
+
 @pytest.mark.config(retry_wait=60, retry_wait_max=60)
 async def test_when_the_one_who_tries_is_cancelled_another_tries(
-    proxied: Proxied, monkeypatch: pytest.MonkeyPatch
+    away: Proxied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, proxy = proxied
-    proxy.refuse()
-    monkeypatch.setattr("asyncdb.attempts.random.random", lambda: 1.0)
+    config, proxy = away
     async with whole(config, None) as database:
         made = _back_at(database, proxy, monkeypatch, attempt=0)
         first = asyncio.create_task(database.fetch_val(select(1)))
@@ -94,12 +100,8 @@ async def test_when_the_one_who_tries_is_cancelled_another_tries(
 
 
 @pytest.mark.config(connect_timeout=0.5, retry_wait=60, retry_wait_max=60)
-async def test_all_attempts_and_those_who_wait_for_them_end_within_connect_timeout(
-    proxied: Proxied, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, proxy = proxied
-    proxy.refuse()
-    monkeypatch.setattr("asyncdb.attempts.random.random", lambda: 1.0)
+async def test_all_attempts_and_those_who_wait_for_them_end_within_connect_timeout(away: Proxied) -> None:
+    config, _ = away
     async with whole(config, None) as database:
         for _ in range(2):
             begun = time.monotonic()
