@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
@@ -23,6 +24,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 __all__ = [
     "Errand",
     "acts_for",
+    "at_the_end_of_its_errand",
     "errand_of_this_thread",
     "errand_to_its_end",
     "has_sync_caller",
@@ -54,8 +56,17 @@ def loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
     return getattr(SyncToAsync.threadlocal, "main_event_loop", None)
 
 
+_ends = threading.local()
+"""``due``: what is called when the call that this thread works on ends."""
+
+
+def at_the_end_of_its_errand(function: Callable[[], object]) -> None:
+    """Has ``function`` called, in this thread, when the call of ``sync_to_async`` that it works on ends."""
+    _ends.due.append(function)
+
+
 def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """``SyncToAsync.thread_handler`` that leaves its thread as it found it.
+    """``SyncToAsync.thread_handler`` that leaves its thread as it found it, and says when it ends.
 
     asgiref's leaves the list of its call behind. A thread that runs another call while it waits by ``async_to_sync``
     would go on under that one's name, and ``async_to_sync`` there would tell the wrong task for whom it waits.
@@ -63,11 +74,14 @@ def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(handler)
     def handle(*args: Any, **kwargs: Any) -> Any:
-        before = errand_of_this_thread()
+        before, due_before = errand_of_this_thread(), getattr(_ends, "due", None)
+        _ends.due = due = []
         try:
             return handler(*args, **kwargs)
         finally:
-            SyncToAsync.threadlocal.task_context = before
+            SyncToAsync.threadlocal.task_context, _ends.due = before, due_before
+            for function in due:
+                function()
 
     return handle
 

@@ -34,6 +34,7 @@ def scope_of_this_thread() -> Scope | None:
     if there.loop.is_closed():
         return None
     found = run_on(there.loop, _taken_on(there, errand))
+    found.until_it_ends(errand)
     _of_this_thread.known = (there, errand, found)
     return found
 

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from django.db import DatabaseError
@@ -26,7 +27,14 @@ from asyncdb.greenlets import spawned
 
 from .errors import ScopeClosed, ScopeOwnedByTask
 from .loops import run_on
-from .ownership import Errand, acts_for, errand_of_this_thread, has_sync_caller, runs_for
+from .ownership import (
+    Errand,
+    acts_for,
+    at_the_end_of_its_errand,
+    errand_of_this_thread,
+    has_sync_caller,
+    runs_for,
+)
 from .seats import Seat
 
 __all__ = [
@@ -90,7 +98,9 @@ class Scope:
         """What stands on the loop for the aliases that stay in threads."""
         self.guests: set[Scope] = set()
         self._errands: list[Errand] = []
-        """Whose threads may use it, until the owner goes on."""
+        """Whose threads may use it, until they end or the owner goes on. While there is one, no connection leaves."""
+        self.had_threads = False
+        """Whether a thread has ever used it, which may keep a wrapper of it."""
 
     def __repr__(self) -> str:
         return f"<Scope of {task_name(self.owner)}{' closed' if self.closed else ''}>"
@@ -152,14 +162,36 @@ class Scope:
                     if seat.link is not None:
                         seat.give_back() if self.closed or self.brief else seat.settle()
 
+    # -- threads -------------------------------------------------------------------------------------------------
+
     def take_on(self, errand: Errand) -> None:
-        """Lets the thread of ``errand`` use it without asking again, until the owner goes on."""
+        """Lets the thread of ``errand`` use it without asking again, until that call ends or the owner goes on.
+
+        Until then no connection leaves the scope: the thread looks at its wrappers while the loop goes on, and one
+        that was taken away between two of its steps would be missing in the second.
+        """
         if not self.serves(errand):
             self._errands.append(errand)
+            self.had_threads = True
 
     def serves(self, errand: Errand) -> bool:
         """Whether the owner still waits for the thread of ``errand``, which may not even look at the wrappers else."""
         return any(one is errand for one in self._errands)
+
+    @property
+    def serves_a_thread(self) -> bool:
+        """Whether a thread may be amid its work here."""
+        return bool(self._errands)
+
+    def until_it_ends(self, errand: Errand) -> None:
+        """Has the thread of ``errand``, which calls this, let go of the scope when its call ends."""
+        at_the_end_of_its_errand(partial(self.soon, partial(self._let_go, errand)))
+
+    def _let_go(self, errand: Errand) -> None:
+        self._errands = [one for one in self._errands if one is not errand]
+        if not self._depth:
+            for seat in self.seats.values():
+                seat.settle()
 
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` in a greenlet on the loop for a thread that the owner waits for; blocks the thread."""
@@ -171,12 +203,18 @@ class Scope:
             )
         if self.closed or self.loop.is_closed():
             self._refuse_thread()
+        if self.owner is not None and not self.serves(errand):
+            self.until_it_ends(errand)
         return run_on(self.loop, self._run_for_thread(errand, seat, function, args))
 
     async def _run_for_thread(
-        self, errand: Errand | None, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
+        self, errand: Errand, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
     ) -> T:
-        if self.closed or not (self.owner is None or runs_for(self.owner, errand)):
+        if self.owner is not None:
+            if self.closed or not runs_for(self.owner, errand):
+                self._refuse_thread()
+            self.take_on(errand)
+        elif self.closed:
             self._refuse_thread()
         before, self._acting = self._acting, asyncio.current_task()
         self._depth += 1

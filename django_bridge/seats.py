@@ -1,7 +1,7 @@
 """The seat of one alias in a scope: when its connection is taken from the pool, how long it stays, how it goes back.
 
-It stays until the operation on the loop ends, or until the last cursor of a thread is closed; longer while a
-transaction is open, or when a statement left something on the session (``asyncdb.drivers.residue``).
+It stays until the operation on the loop ends, or the call of ``sync_to_async`` whose thread uses it; longer while a
+cursor or a transaction is open, or when a statement left something on the session (``asyncdb.drivers.residue``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -38,6 +39,8 @@ class Host(Protocol):
 
     @property
     def in_operation(self) -> bool: ...
+    @property
+    def serves_a_thread(self) -> bool: ...
     def require_task(self) -> None: ...
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T: ...
     def soon(self, function: Callable[[], None]) -> None: ...
@@ -148,7 +151,12 @@ class Seat:
         return link.doom is None and (link.begun is not Begun.NO or bool(link.server_in_transaction))
 
     def settle(self) -> None:
-        """Gives the connection back if nothing keeps it here: no transaction, no residue, no open cursor."""
+        """Gives the connection back if nothing keeps it here: no thread amid its work, nor what :meth:`rest` names."""
+        if not self.scope.serves_a_thread:
+            self.rest()
+
+    def rest(self) -> None:
+        """Gives the connection back unless a transaction, a changed session or an open cursor keeps it here."""
         if self._checkout is None or self._cursors or self.holds_state:
             return
         self._leave(clean=self.link.doom is None)
@@ -185,6 +193,15 @@ class Seat:
         if streams:
             self._streams.add(key)
         self._cursors[key] = weakref.ref(cursor, lambda _: self._closed(key))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the connection from when it is taken to when a cursor is made on it."""
+        self.hold_for(self)
+        try:
+            yield
+        finally:
+            self.closed(self)
 
     def closed(self, cursor: object) -> None:
         """Called when ``cursor`` is closed, from wherever that is."""

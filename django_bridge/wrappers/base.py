@@ -47,10 +47,6 @@ _facts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 """What the wrappers of each alias, and their features, have learned of the server."""
 
 
-class _Arrival:
-    """Keeps the connection for a thread from when it is taken to when the cursor is made."""
-
-
 class _EnsureConnection:
     """Django's method; on the loop outside of a greenlet nothing is needed before the first statement.
 
@@ -86,7 +82,6 @@ class OnSeat(Shares):
     _brought: Sequence[Any] = ()
     """Execute wrappers that receivers of ``connection_created`` put on the connection that sits here."""
     _known = 0
-    _arrival: _Arrival | None = None
     _lost_alone = False
     """Whether the connection was lost with a statement beside which it carried nothing."""
     _manual = False
@@ -131,8 +126,6 @@ class OnSeat(Shares):
         if not self.in_atomic_block:  # in one, only the seat was left for a moment before its first statement
             self._begin_anew()
         self.health_check_done, self.health_checks_enabled = True, self.settings_dict["CONN_HEALTH_CHECKS"]
-        self._arrival = _Arrival()
-        self.register(self._arrival)
         self.connection = self.seated_connection()
         if in_greenlet() or connection_created.receivers:
             self.seat.call(self.taken)  # now, for a receiver may bring execute wrappers
@@ -212,8 +205,12 @@ class OnSeat(Shares):
     def close_if_unusable_or_obsolete(self) -> None:
         """Looks as Django does, and gives the connection back if nothing keeps it; one too old the pool replaces."""
         super().close_if_unusable_or_obsolete()
-        if not self.seat.scope.in_operation:  # else it goes back when that ends
-            self.seat.scope.soon(self.seat.settle)
+        if in_greenlet() or self.connection is None:
+            return  # what an operation has taken goes back when that ends
+        if on_the_loop():
+            self.seat.settle()
+        else:
+            self.seat.call(self.seat.rest)
 
     def is_usable(self) -> bool:
         link = self.seat.link
@@ -253,7 +250,9 @@ class OnSeat(Shares):
         """
         if self.in_atomic_block or not self.autocommit:
             return super().chunked_cursor()
-        return self._apart().stream_cursor()
+        apart = self._apart()
+        with apart.seat.held():
+            return apart.stream_cursor()
 
     def stream_cursor(self) -> Any:
         """A cursor for one stream, on a seat that nothing else uses."""
@@ -294,9 +293,6 @@ class OnSeat(Shares):
         if autocommit and self.connection is None and self.autocommit and not self.in_atomic_block:
             return  # a block ends whose connection was lost: to connect would hide its error behind another
         super().set_autocommit(autocommit, *args, **kwargs)
-        if autocommit and not in_greenlet():
-            self._arrival = None
-            self.seat.scope.soon(self.seat.settle)
 
     def _commit(self) -> None:
         if self.connection is None and not self.autocommit:
@@ -435,8 +431,6 @@ class OnSeat(Shares):
         """Keeps the connection while ``cursor`` is open, unless the operation that runs keeps it anyway."""
         if streams or not in_greenlet() or not self.seat.scope.in_operation:
             self.seat.hold_for(cursor, streams=streams)
-        if cursor is not self._arrival:
-            self._arrival = None
 
 
 def _refuse_commit() -> NoReturn:
