@@ -134,11 +134,6 @@ class Pool(AsyncAdaptedQueuePool):
         if self.dispatch.checkout or self.dispatch.reset or self.dispatch.checkin:
             return self.connect()
         record: Any = self._get_for(holder or asyncio.current_task())
-        try:
-            record.get_connection()
-        except BaseException as err:
-            record._checkin_failed(err, _fairy_was_created=False)
-            raise
         return Checkout(record, self._do_return_conn)
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -148,6 +143,7 @@ class Pool(AsyncAdaptedQueuePool):
         record = self._take(holder)
         try:
             self._replace_if_unfit(record)
+            cast("Any", record).get_connection().implies_begin = True
         except BaseException as err:
             try:
                 record.invalidate(err)
@@ -278,6 +274,8 @@ class Pool(AsyncAdaptedQueuePool):
         if self._leaks is not None:
             self._leaks.gave_back(record)
         connection: Any = record.dbapi_connection
+        if connection is not None:
+            connection.come_back()
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
         elif connection is not None and connection.left:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb import Database
-from asyncdb.drivers.physical import Begun, PhysicalConnection
+from asyncdb.drivers.physical import PhysicalConnection
 from asyncdb.engine import pool_of
 from asyncdb.greenlets import in_greenlet
 
@@ -53,8 +53,6 @@ class Seat:
 
     link: Any = None
     wrapper: Any = None
-    left: str | None = None
-    """What an earlier statement left on the session, by its first word."""
     used = False
     """Whether a statement was sent on the connection since it sits here."""
     _checkout: Any = None
@@ -117,6 +115,7 @@ class Seat:
                 pool = self._pool = pool_of(self._database().engine)
             self._checkout = pool.checkout(self.scope.owner or self.scope.reader)
             self.link = self._checkout.dbapi_connection
+            self.link.implies_begin = False  # Django's connections are in autocommit
             self.used = False
         return self.link
 
@@ -146,9 +145,9 @@ class Seat:
         link, wrapper = self.link, self.wrapper
         if link is None:
             return False
-        if self.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
+        if link.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
             return True
-        return link.doom is None and (link.begun is not Begun.NO or bool(link.server_in_transaction))
+        return link.doom is None and bool(link.holds_transaction)
 
     def settle(self) -> None:
         """Gives the connection back if nothing keeps it here: no thread amid its work, nor what :meth:`rest` names."""
@@ -173,8 +172,8 @@ class Seat:
 
     def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
-        left, self.left = "an open stream" if self._streams else self.left, None
-        link.left = link.left or left is not None
+        if self._streams:
+            link.left = link.left or "an open stream"
         self._cursors.clear()
         self._streams.clear()
         self.wrapper.unseated()
@@ -182,7 +181,7 @@ class Seat:
             if clean:
                 checkout.close()
             else:
-                link.doom = link.doom or (left and f"{left} left something on its session") or "a transaction was open"
+                link.doom = link.doom or (link.left and f"{link.left} left something on its session") or "a transaction was open"
                 checkout.invalidate()
         except Exception as err:
             log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)

@@ -11,7 +11,7 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``Connection.query``, ``_read_query_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asyncmy import connection as asyncmy_connection
@@ -157,6 +157,8 @@ class SafeConnection(GuardedLogin):
     """asyncmy's connection as the pool uses it."""
 
     max_reply_bytes = 1 << 30
+    owed: Callable[[str | None], Awaitable[None]] | None = None
+    """What is called before each statement once somebody has this connection in hand."""
     _meter: Meter | None = None
     _transport: Any
     _result: Any
@@ -174,6 +176,8 @@ class SafeConnection(GuardedLogin):
         return self._meter
 
     async def query(self, sql: str | bytes, unbuffered: bool = False) -> Any:  # noqa: FBT001, FBT002  (asyncmy's)
+        if self.owed is not None:
+            await self.owed(sql if isinstance(sql, str) else bytes(sql).decode(errors="replace"))
         protocol, meter = self._proto, self._meter
         if protocol is not None and protocol.length != protocol.pos:
             self._require_answered()

@@ -9,6 +9,8 @@ from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_cursor
 
 from ..greenlets import await_
 from .physical import PhysicalConnection
+from .residue import Residue
+from .statements import Kind
 
 if TYPE_CHECKING:
     _Cursor = AsyncAdapt_dbapi_cursor
@@ -19,9 +21,24 @@ T = TypeVar("T")
 
 
 class BoundedCursor(_Cursor):
-    """Mixin of the adapted cursors: every reply within ``read_timeout``."""
+    """Mixin of the adapted cursors: account of every statement, whoever sends it, and its reply in ``read_timeout``."""
 
     _adapt_connection: Any
+    announced: tuple[Kind, Residue] | None = None
+    """What the dialect knows of the statement that comes; None where it does not come from there."""
+
+    def execute(self, operation: Any, parameters: Any = None) -> Any:
+        self._prepare(operation)
+        return super().execute(operation, parameters)
+
+    def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
+        self._prepare(operation)
+        return super().executemany(operation, seq_of_parameters)
+
+    def _prepare(self, operation: Any) -> None:
+        announced, self.announced = self.announced, None
+        statement = operation if isinstance(operation, str) else str(operation)
+        self._adapt_connection.prepare(statement, *(announced or ()))
 
     def _aenter_cursor(self, cursor: Any) -> Any:
         # asyncmy 0.2.18 and psycopg 3.3.9 return the cursor itself: no need to switch greenlets for that.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from ..config import DatabaseConfig
 from ..errors import ConnectFailed, TransactionMisuse
 from ..listening import listeners, tell, unheard
 from .physical import Begun, physical
-from .residue import leaves_something
+from .residue import Residue, residue
+from .routines import Routines
 from .statements import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ class PhysicalDialect(_Dialect):
     alias: str | None = None
     """Whose dialect this is, in ``DatabaseConfig``'s word; None: nobody's in particular."""
 
+    @functools.cached_property
+    def routines(self) -> Routines:
+        """What is known of the functions of its database."""
+        return Routines()
+
     def open(self, config: DatabaseConfig) -> Any:
         """Opens one physical connection with its session settings made, within ``connect_timeout``. In a greenlet."""
         raise NotImplementedError
@@ -55,9 +62,10 @@ class PhysicalDialect(_Dialect):
         """Gives back what the dialect itself holds, once its pool is closed."""
 
     def initialize(self, connection: Any) -> None:
-        with unheard(), _within_login(physical(connection.connection)):
+        link = physical(connection.connection)
+        with unheard(), _within_login(link):
             super().initialize(connection)
-        physical(connection.connection).left = False
+        _forget_what_was_left(link)
 
     def on_connect(self) -> Callable[[Any], None]:
         drivers_own = super().on_connect()
@@ -69,7 +77,7 @@ class PhysicalDialect(_Dialect):
                 if self.on_new_connection is not None:
                     with unheard():
                         self.on_new_connection(dbapi_connection)
-                    physical(dbapi_connection).left = False  # what every connection has is nobody's leaving
+                    _forget_what_was_left(physical(dbapi_connection))
 
         return made
 
@@ -113,8 +121,8 @@ class PhysicalDialect(_Dialect):
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         link = cursor._adapt_connection
+        kind = self._announce(cursor, statement, context)
         wrote = link.wrote
-        kind = self._before(cursor, statement, context)
         try:
             cursor.execute(statement, parameters)
         except self.loaded_dbapi.Error as error:
@@ -126,21 +134,22 @@ class PhysicalDialect(_Dialect):
         self.do_execute(cursor, statement, None, context)
 
     def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        kind = self._before(cursor, statement, context)
+        kind = self._announce(cursor, statement, context)
         try:
             cursor.executemany(statement, parameters)
         except self.loaded_dbapi.Error as error:
             _blame(cursor._adapt_connection, kind, error)
             raise
 
-    def _before(self, cursor: Any, statement: str, context: Any) -> Kind:
+    def _announce(self, cursor: Any, statement: str, context: Any) -> Kind:
+        """Tells the cursor what is known of the statement that comes, from its compiled form."""
+        compiled: Any = getattr(context, "compiled", None)
+        if compiled is not None and context.statement is not statement:
+            compiled = context = None  # a listener has changed its words
         kind = kind_of(context, statement)
         if cursor.server_side and self.streams_live_in_transactions and kind is not Kind.WRITE:
             kind = Kind.CONTROL
-        link = cursor._adapt_connection
-        link.before(kind)
-        if not link.left and _leaves(statement, context):
-            link.left = True
+        cursor.announced = kind, _residue(statement, compiled)
         if listeners():
             tell("SQLAlchemy", cursor._adapt_connection.config.alias, _without_values(statement, context))
         return kind
@@ -148,6 +157,9 @@ class PhysicalDialect(_Dialect):
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         link = physical(connection) if connection is not None else None
         return getattr(link, "doom", None) is not None or super().is_disconnect(e, connection, cursor)
+
+    def get_driver_connection(self, connection: Any) -> Any:
+        return physical(connection).driver_connection
 
     def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
         return self.isolation_levels
@@ -208,14 +220,19 @@ def _login_left(link: Any) -> float | None:
     return max(0.0, float(link.login_began + link.config.connect_timeout - time.monotonic()))
 
 
-def _leaves(statement: str, context: Any) -> bool:
-    """Whether something of a statement stays on the connection; remembered with what was compiled."""
-    compiled: Any = getattr(context, "compiled", None)
+def _forget_what_was_left(link: Any) -> None:
+    """What every new connection has is nobody's leaving."""
+    link.left = None
+    link.come_back()
+
+
+def _residue(statement: str, compiled: Any) -> Residue:
+    """What a statement leaves on the connection; remembered with what was compiled."""
     if compiled is None:
-        return leaves_something(statement)
-    known: bool | None = compiled.__dict__.get("_asyncdb_leaves")
+        return residue(statement)
+    known: Residue | None = compiled.__dict__.get("_asyncdb_residue")
     if known is None:
-        known = compiled.__dict__["_asyncdb_leaves"] = leaves_something(statement)
+        known = compiled.__dict__["_asyncdb_residue"] = residue(statement)
     return known
 
 

@@ -32,6 +32,7 @@ from .dialect import PhysicalDialect
 from .mysql_errors import INTERRUPTED, UNSENT, ends_connection, is_complete
 from .mysql_kill import IDENTITY, Identity, kill
 from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
+from .routines import MYSQL, Routines
 from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
@@ -146,6 +147,17 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         async with self._execute_mutex:
             await self._connection.query(sql)
 
+    async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
+        raw = self._connection
+        listed = ", ".join(map(raw.escape, names))
+        async with self._execute_mutex:
+            await raw.query(
+                "SELECT LOWER(ROUTINE_NAME), MIN(IS_DETERMINISTIC = 'YES' AND SQL_DATA_ACCESS IN ('NO SQL', "
+                "'READS SQL DATA')) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
+                f"AND LOWER(ROUTINE_NAME) IN ({listed}) GROUP BY LOWER(ROUTINE_NAME)"
+            )
+        return {name: bool(harmless) for name, harmless in raw._result.rows or ()}
+
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         if isolation is not None and isolation != self.isolation_level_of_server:
             await self.send(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
@@ -254,10 +266,15 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
     statement_compiler = _Compiler
     reads_streams_to_their_end = True
 
+    @functools.cached_property
+    def routines(self) -> Routines:
+        return Routines(MYSQL)
+
     def open(self, config: DatabaseConfig) -> Connection:
         login = within_connect_timeout(config, self._login(config), self.loaded_dbapi.Error)
         raw, (wait_timeout, isolation, rollback_on_timeout, *identity) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
+        connection.routines = self.routines
         connection.attach(config)
         connection.make_session = functools.partial(self._make_session, raw, config)
         connection.idle_limit = float(wait_timeout)

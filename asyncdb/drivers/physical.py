@@ -22,7 +22,9 @@ from ..greenlets import await_
 from ..limits import UNSAID, limit_of_context
 from .bounds import NO_ANSWER, NO_REPLY, Bounds
 from .committing import Committing
-from .statements import Kind
+from .residue import Residue, first_word, residue
+from .routines import Routines
+from .statements import Kind, kind_of_text
 
 if TYPE_CHECKING:
     _Connection = AsyncAdapt_dbapi_connection
@@ -125,8 +127,14 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     """Makes the session settings anew, as at the login; None: nobody knows all of them."""
     borrowed = False
     """Whether it stands for a connection that is somebody else's, who alone may replace it."""
-    left = False
-    """Whether a statement left something on the session (a setting, a lock) that the next user must not meet."""
+    left: str | None = None
+    """What left something on the session (a setting, a lock) that the next user must not meet: its first word."""
+    implies_begin = False
+    """Whether a statement begins a transaction by itself, as SQLAlchemy's user expects; not so for Django's."""
+    routines: Routines
+    """What is known of the functions of its database; its dialect's."""
+    by_hand = False
+    """Whether a transaction was open before the statement that was sent last, of which SQLAlchemy knows nothing."""
     washing = False
     """Whether the server was told to forget the session, and its answer is still to be read."""
     face: Any = None
@@ -155,7 +163,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.spoiled: str | None = None
         self.doom: str | None = None
         self.may_have_written = self.in_doubt = False
-        self.left = self.washing = False
+        self.left, self.washing = None, False
+        self.implies_begin = self.by_hand = False
         self.running = self.gave_up = None
         self.begin_limits()
 
@@ -170,6 +179,31 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     def stream_unfinished(self) -> bool:
         """Whether rows are still to come that somebody asked for and left, so that no other question can be asked."""
         return False
+
+    async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
+        """Asks the server which of these functions it knows, and whether each leaves nothing on its session."""
+        raise NotImplementedError
+
+    @property
+    def raw(self) -> Any:
+        """The driver's own connection, for what keeps account of its statements itself."""
+        return self._connection
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, for a user: nobody knows what it says, so the session is reset afterwards."""
+        self.hand_out()
+        return self._connection
+
+    def hand_out(self) -> None:
+        """Has the driver's connection send the BEGIN that is owed before its first statement."""
+        self.left = self.left or "the driver's own connection"
+        self._connection.owed = self.before_raw
+
+    def come_back(self) -> None:
+        """Called when its user gives it back, or is done with it."""
+        self.implies_begin = self.by_hand = False
+        self._connection.owed = None
 
     def look(self) -> Liveness:
         """Looks at the socket; sends nothing, waits for nothing."""
@@ -212,7 +246,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             watchdog.cancel()
         if self.doom is not None:
             raise TimeoutError(self.doom)
-        self.left = self.washing = self.errors_met = False
+        self.left, self.washing, self.errors_met = None, False, False
         self.begin_limits()
 
     def discard(self) -> None:
@@ -264,11 +298,43 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         """Whether the end of the transaction needs no word to the server."""
         return self.begun is not Begun.SENT and self.doom is None and not self.server_in_transaction
 
+    @property
+    def holds_transaction(self) -> bool:
+        """Whether whoever comes next would be in a transaction: amid a statement of its own, without one, nobody is."""
+        if self.begun is not Begun.NO or self.by_hand:
+            return True
+        return not self.waits_for_reply and bool(self.server_in_transaction)
+
     def want_transaction(self) -> None:
         """Notes that a transaction is wanted; where there is one, it is that one."""
         if self.begun is Begun.NO:
             self.begun = Begun.WANTED
             self.may_have_written = False
+
+    def prepare(self, statement: str, kind: Kind | None = None, found: Residue | None = None) -> None:
+        """Called where ``statement`` is about to be sent, by whomever. In a greenlet.
+
+        ``kind`` and ``found`` are what is known of it; by default what its words tell.
+        """
+        self.before(kind_of_text(statement) if kind is None else kind)
+        self.note_what_is_left(statement, residue(statement) if found is None else found)
+
+    def note_what_is_left(self, statement: str, found: Residue) -> None:
+        """Notes what ``statement`` leaves on the session. In a greenlet."""
+        if found.defines_routines:
+            self.routines.forget()
+        if self.left is None and (found.left or (found.calls and not self._leave_nothing(found.calls))):
+            self.left = first_word(statement)
+
+    def _leave_nothing(self, calls: frozenset[str]) -> bool:
+        asked = self.routines.unknown(calls)
+        if asked and self.can_change_limit and not self.stream_unfinished:
+            await_(self._first(self._learn(asked), "a function was looked up"))
+        return self.routines.leave_nothing(calls)
+
+    async def _learn(self, asked: list[str]) -> None:
+        names = sorted({name.lstrip(".") for name in asked})
+        self.routines.learn(asked, await self.bounded(self.ask_about_routines(names)))
 
     def before(self, kind: Kind) -> None:
         """Called before each statement: refuses it in a dead transaction, and sends BEGIN where one is due."""
@@ -279,7 +345,9 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.require_usable()
         if kind is Kind.BOUNDARY and (self.options.owner is not None or self.keeper is not None):
             self.refuse_boundary()
-        if self.begun is Begun.SENT and not self.server_in_transaction:
+        if self.begun is Begun.NO:
+            self._begin_as_implied()
+        elif self.begun is Begun.SENT and not self.server_in_transaction:
             self.begun = Begun.WANTED  # MySQL has committed by itself before DDL: what follows needs a new BEGIN
         if kind is Kind.OPAQUE and self.options.single:
             kind = Kind.READ  # what it locks is let go at its end, what it calls is committed there
@@ -294,6 +362,33 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             self.wrote = True
         if kind is not Kind.READ:
             self.may_have_written = True
+
+    def _begin_as_implied(self) -> None:
+        """Wants the transaction that a statement of SQLAlchemy's user begins, also where SQLAlchemy knows of none.
+
+        A listener to an engine's ``begin`` or a pool's ``checkout`` sends its statements before that.
+        """
+        if self.implies_begin and self.isolation_override != "AUTOCOMMIT":
+            self.want_transaction()
+        else:
+            self.by_hand = bool(self.server_in_transaction)
+
+    async def before_raw(self, statement: str | None) -> None:
+        """Called by the driver's connection before a statement of who has it in hand; None: its words are not known."""
+        if self.waits_for_reply:
+            return  # it came by one of our own ways, and was prepared for there
+        if self.keeper is not None:
+            self.keeper.admit(Kind.OPAQUE)
+        self.require_usable()
+        kind = Kind.OPAQUE if statement is None else kind_of_text(statement)
+        if self.begun is Begun.NO:
+            self._begin_as_implied()
+        elif self.begun is Begun.SENT and not self.server_in_transaction:
+            self.begun = Begun.WANTED
+        if self.begun is Begun.WANTED and (self.options.eager or statement is None or self.needs_begin(kind)):
+            await self._begin_now()
+        self.wrote = self.wrote or (kind is Kind.WRITE and self.begun is not Begun.NO)
+        self.may_have_written = True
 
     def require_usable(self) -> None:
         """Raises where the transaction is over, or the connection lost."""

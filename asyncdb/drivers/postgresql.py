@@ -32,6 +32,7 @@ from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
 from .psycopg_cancel import request_to_cancel, send_requests
 from .psycopg_waits import WatchedConnection
+from .routines import POSTGRESQL, Routines
 from .sockets import SocketLook, keep_alive, shut_down
 from .statements import NotingCompiler
 
@@ -88,14 +89,27 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         await self._connection.execute("")
 
     async def send(self, sql: str) -> None:
+        async with self._connection.lock:
+            await self._say_it(sql)
+
+    async def _say_it(self, sql: str) -> None:
         # Not through a cursor: psycopg would prepare BEGIN after five of them, and drop every prepared statement
         # at a ROLLBACK, each for a round trip more.
-        async with self._connection.lock:
-            await self._connection.wait(self._connection._exec_command(sql.encode()))
+        await self._connection.wait(self._connection._exec_command(sql.encode()))
+
+    async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
+        cursor = await self._connection.execute(
+            "SELECT lower(proname), NOT bool_or(provolatile = 'v' AND pronamespace <> 'pg_catalog'::regnamespace) "
+            "FROM pg_proc WHERE lower(proname) = ANY(%s) GROUP BY 1",
+            [names],
+        )
+        return dict(await cursor.fetchall())
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
         level = f" ISOLATION LEVEL {isolation}" if isolation else ""
-        await self.send(f"BEGIN{level}{' READ ONLY' if options.read_only else ''}")
+        begin = f"BEGIN{level}{' READ ONLY' if options.read_only else ''}"
+        # Who has psycopg's connection in hand holds its lock as he comes to wait.
+        await (self.send(begin) if self._connection.owed is None else self._say_it(begin))
 
     def end(self, sql: str) -> None:
         if sql == "COMMIT" and self._connection.pgconn.transaction_status == TransactionStatus.INERROR:
@@ -178,6 +192,10 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
     streams_live_in_transactions = True
     statement_compiler = _Compiler
 
+    @functools.cached_property
+    def routines(self) -> Routines:
+        return Routines(POSTGRESQL)
+
     @classmethod
     def get_async_dialect_cls(cls, url: Any) -> type[Dialect]:
         return cls
@@ -189,6 +207,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
         login = within_connect_timeout(config, self._login(config), psycopg.Error)
         raw, (isolation, idle_limit) = await_(login)
         connection = Connection(self.loaded_dbapi, raw)
+        connection.routines = self.routines
         connection.attach(config)
         connection.make_session = functools.partial(self._make_session, raw, config)
         connection.isolation_level_of_server = isolation.upper()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, cast
 
 import psycopg
@@ -31,6 +31,8 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
     _watched: int = -1
     _waiter: asyncio.Future[None] | None = None
     _last_pause: float = 0.0
+    owed: Callable[[str | None], Awaitable[None]] | None = None
+    """What is called before each statement once somebody has this connection in hand."""
 
     async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Waits for a reply as psycopg does.
@@ -38,6 +40,8 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
         - **cancel**: raised at once, where psycopg first waits for up to 10 s until the server has stopped the
           statement: that is the pool's affair, and the connection must not be used again.
         """
+        if self.owed is not None:
+            await self.owed(None)
         if timeout is not None:
             self.unwatch()
             return await super().wait(gen, interval, timeout)

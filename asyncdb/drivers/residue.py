@@ -1,16 +1,16 @@
-"""What a statement leaves behind on its connection, and what it reads of what another left, told from its words.
+"""What a statement leaves on its session, and what it reads of what another left, told from its words.
 
-Whoever comes next on the connection must not see the first. What nothing here recognises counts as leaving
-something: that costs a connection, never a wrong result.
+A later user of the connection must not meet what the first one left. What nothing here recognises counts as leaving
+something: that costs a reset of the connection, never a wrong result. Of a function the words tell nothing; its
+connection knows the server's own, and asks the server about the others (``routines``).
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-from .statements import PURE_FUNCTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +18,40 @@ class Residue:
     """What is left on the session after one statement.
 
     - ``left``: whether it is more than rows: a setting, a variable, a lock, a temporary table, a prepared statement;
-    - ``reads_left``: whether the statement asks for what an earlier one of its session left (``LAST_INSERT_ID()``).
+    - ``reads_left``: whether the statement asks for what an earlier one of its session left (``LAST_INSERT_ID()``);
+    - ``calls``: the functions that it calls, in lower case, each of which may leave something;
+    - ``defines_routines``: whether what is known of functions is out of date after it.
     """
 
     left: bool = False
     reads_left: bool = False
+    calls: frozenset[str] = frozenset()
+    defines_routines: bool = False
 
 
 _ROWS_AND_SCHEMA = frozenset(
     """
     select with explain values table show describe desc help insert update delete replace merge truncate
-    create alter drop rename comment analyze optimize vacuum reindex refresh
+    create alter drop rename comment analyze optimize vacuum reindex refresh notify
     savepoint release begin start commit rollback end abort grant revoke check repair copy
     """.split(),
 )
 """First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
 
+_NAME = re.compile(r"\"(\w+)\"|`(\w+)`")
 _REST_OF_QUOTED = r"|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!M?!).*?\*/"
 _QUOTED = re.compile(r"'(?:[^']|'')*'" + _REST_OF_QUOTED, re.DOTALL)
 _QUOTED_WITH_ESCAPES = re.compile(r"'(?:[^'\\]|''|\\.)*'" + _REST_OF_QUOTED, re.DOTALL)
 """The same where a backslash escapes, as MySQL reads it by default; SQLite and PostgreSQL do not."""
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _LEAVES = re.compile(
-    r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed"
-    r"|dblink_connect|lo_open)\b|:=|\binto\s+@|\bpg_temp\b|\b(?:create|into)\b[^;]*\btemp(?:orary)?\b",
+    r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed|load_extension"
+    r"|dblink_connect\w*|lo_open|pg_replication_origin_session\w*|query_to_xml\w*|cursor_to_xml\w*|ts_stat)\b"
+    r"|:=|\binto\s+@|\bpg_temp\b",
     re.IGNORECASE,
 )
+_TEMPORARY = re.compile(r"\b(?:create|into)\b[^;]*\btemp(?:orary)?\b", re.IGNORECASE)
+_DROPPED_AT_COMMIT = re.compile(r"\bon\s+commit\s+drop\b", re.IGNORECASE)
 _PRAGMAS_THAT_READ = (
     "foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check table_info table_xinfo"
 )
@@ -52,6 +60,7 @@ _OF_THE_TRANSACTION = re.compile(
     rf"|pragma\s+(?:\w+\.)?(?:\w+\s*(?:;|$)|(?:{'|'.join(_PRAGMAS_THAT_READ.split())})\b))",
     re.IGNORECASE,
 )
+_SET_CONFIG = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
 _ADVISORY_OF_THE_TRANSACTION = re.compile(r"\bpg_(?:try_)?advisory_xact_lock\w*", re.IGNORECASE)
 _READS = re.compile(
     r"\b(?:last_insert_id|found_rows|row_count|lastval|last_insert_rowid|changes|total_changes)\s*\(\s*\)"
@@ -61,52 +70,53 @@ _READS = re.compile(
 _ANOTHER = re.compile(r";\s*[^\s;]")
 """A second statement in the same text, of which nobody looks at the first word."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
-_CALL = re.compile(r"\b([a-z_]\w*)\s*\(", re.IGNORECASE)
-_TABLE_AND_COLUMNS = re.compile(r"\binto\s+[\w.]*\s*\(", re.IGNORECASE)
+_CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?\b([a-z_]\w*)\s*\(", re.IGNORECASE)
+_NAMES_BEFORE_COLUMNS = re.compile(
+    r"\b(?:into|copy)\s+\w+(?:\s*\.\s*\w+)*\s*\("  # INSERT INTO t (a, b), COPY t (a, b)
+    r"|\bas\s+\w+\s*\("  # AS t (a, b)
+    r"|(?:\bwith\s+(?:recursive\s+)?|\)\s*,\s*)\w+\s*\([\w\s,]*\)\s*as\b",  # WITH t (a, b) AS
+    re.IGNORECASE,
+)
 _BEFORE_BRACKETS = frozenset(
     """
-    all and any array as between by case check else except exists filter from group having in intersect interval
-    into is join like limit not offset on or over partition returning row select some then union using values when
-    where with within
+    against all and any array as between by case check conflict cube distinct else except exists filter from group
+    grouping having in index intersect interval into is join key lateral like limit match materialized not off offset
+    on operator or order over partition returning rollup row rows select set sets similar some then to union update
+    using values view when where window with within
     bigint binary bit char character date datetime decimal double float int integer json nchar numeric nvarchar
-    real signed smallint text time timestamp tinyint unsigned uuid varbinary varchar varying year
-    connection_id current_database current_schema current_setting current_user database gen_random_uuid
-    pg_backend_pid pg_sleep schema session_user sleep user version
-    cast convert json_table unnest generate_series last_insert_id found_rows row_count changes excluded
+    precision real signed smallint text time timestamp tinyint unsigned varbinary varchar varying year
     """.split(),
 )
-"""What stands before a bracket and calls nothing that leaves something."""
+"""What stands before a bracket and calls nothing."""
 _DEFINES = frozenset("create alter drop rename comment".split())
+_DEFINES_ROUTINE = re.compile(r"[\s(]*(?:create|alter|drop)\b.*\b(?:function|procedure|schema|extension)\b", re.I | re.S)
 NOTHING = Residue()
 
 
 @functools.lru_cache(maxsize=1024)
 def residue(statement: str) -> Residue:
     """Tells what ``statement`` leaves and reads; remembered by its text, since an ORM sends few texts many times."""
-    found = _of_words(_QUOTED.sub(" ", statement))
+    bare = _NAME.sub(lambda quoted: f" {quoted.group(1) or quoted.group(2)} ", statement)
+    found = _of_words(_QUOTED.sub(" ", bare))
     if "\\" in statement:
-        other = _of_words(_QUOTED_WITH_ESCAPES.sub(" ", statement))
-        return Residue(found.left or other.left, found.reads_left or other.reads_left)
+        other = _of_words(_QUOTED_WITH_ESCAPES.sub(" ", bare))
+        return Residue(
+            found.left or other.left,
+            found.reads_left or other.reads_left,
+            found.calls | other.calls,
+            found.defines_routines or other.defines_routines,
+        )
     return found
 
 
-@functools.lru_cache(maxsize=1024)
-def leaves_something(statement: str) -> bool:
-    """Whether whoever comes next on the connection might meet something of ``statement``.
-
-    Here a function that is not known counts too: it may set what it likes, and to wash a connection costs little.
-    """
-    if residue(statement).left:
-        return True
-    words = _TABLE_AND_COLUMNS.sub(" ", _QUOTED.sub(" ", statement))
-    first = _FIRST_WORD.match(words)
-    if first is not None and first.group(1).lower() in {*_DEFINES, "pragma"}:  # a PRAGMA was judged above
-        return False
-    called = {name.lower() for name in _CALL.findall(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words))}
-    return not called <= _BEFORE_BRACKETS | PURE_FUNCTIONS
+def first_word(statement: str) -> str:
+    """A statement as errors name it."""
+    match = _FIRST_WORD.match(statement)
+    return match.group(1).upper()[:20] if match else "a statement"
 
 
 def _of_words(words: str) -> Residue:
+    words = _ADVISORY_OF_THE_TRANSACTION.sub(" ", _without_settings_of_the_transaction(words))
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
     known = first in _ROWS_AND_SCHEMA or (
@@ -115,7 +125,51 @@ def _of_words(words: str) -> Residue:
     left = (
         not known
         or _ANOTHER.search(words) is not None
-        or _LEAVES.search(_ADVISORY_OF_THE_TRANSACTION.sub(" ", words)) is not None
+        or _LEAVES.search(words) is not None
+        or (_TEMPORARY.search(words) is not None and _DROPPED_AT_COMMIT.search(words) is None)
     )
     reads = _READS.search(words) is not None
-    return Residue(left, reads) if left or reads else NOTHING
+    if first in _DEFINES or first == "pragma":  # the names before their brackets are those of tables, types and rows
+        defines = _DEFINES_ROUTINE.match(words) is not None
+        return Residue(left, reads, defines_routines=defines) if left or reads or defines else NOTHING
+    calls = frozenset(_calls(_NAMES_BEFORE_COLUMNS.sub(" ", words)))
+    return Residue(left, reads, calls) if left or reads or calls else NOTHING
+
+
+def _calls(words: str) -> Iterator[str]:
+    for schema, name in _CALL.findall(words):
+        called = name.lower()
+        if schema and schema.lower() != "pg_catalog":
+            yield f".{called}"  # one of a schema's, though the server may have one of that name
+        elif called not in _BEFORE_BRACKETS:
+            yield called
+
+
+def _without_settings_of_the_transaction(words: str) -> str:
+    """Takes out each ``set_config(name, value, true)``, whose setting ends with the transaction."""
+    match = _SET_CONFIG.search(words)
+    while match is not None:
+        end, last = _arguments(words, match.end())
+        if last.strip().lower() in {"true", "is_local => true", "is_local := true"}:
+            inside = words[match.end() : end]
+            words = f"{words[: match.start()]} ({inside}{words[end:]}"
+            match = _SET_CONFIG.search(words, match.start())
+        else:
+            match = _SET_CONFIG.search(words, match.end())
+    return words
+
+
+def _arguments(words: str, start: int) -> tuple[int, str]:
+    """Where the bracket that was opened before ``start`` is closed, and the last argument in it."""
+    depth, comma = 0, start
+    for place in range(start, len(words)):
+        sign = words[place]
+        if sign == "(":
+            depth += 1
+        elif sign == ")":
+            if not depth:
+                return place, words[comma:place]
+            depth -= 1
+        elif sign == "," and not depth:
+            comma = place + 1
+    return len(words), ""

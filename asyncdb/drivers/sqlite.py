@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import uuid
 import weakref
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiosqlite
@@ -35,6 +36,7 @@ from .connecting import refuse_unknown_options, within_connect_timeout
 from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .physical import Begun, Liveness, PhysicalConnection, TransactionOptions
+from .routines import Routines
 from .statements import Kind, NotingCompiler
 
 log = logging.getLogger("asyncdb.pool")
@@ -42,6 +44,9 @@ log = logging.getLogger("asyncdb.pool")
 DRIVER_OPTIONS = frozenset({"cached_statements", "detect_types", "factory", "transaction_mode", "uri"})
 """What ``driver_options`` may hold."""
 
+_SENDS = frozenset({"execute", "executemany", "execute_fetchall", "_execute_fetchall", "executescript"})
+"""Functions of ``sqlite3``'s and aiosqlite's that send a statement."""
+_ROWS_OF_A_CHUNK = 64  # aiosqlite's own default
 _TRANSACTION_MODES = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 
 
@@ -137,6 +142,17 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
                 await asyncio.shield(thread)
 
 
+class _Driver(aiosqlite.Connection):
+    """aiosqlite's connection that says when a statement of who has it in hand is about to be sent."""
+
+    owed: Callable[[str | None], Awaitable[None]] | None = None
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.owed is not None and getattr(fn, "__name__", "") in _SENDS and args:
+            await self.owed(str(args[0]))
+        return await super()._execute(fn, *args, **kwargs)
+
+
 class _KnowsItsCursors(sqlite3.Connection):
     """Mixin of what ``sqlite3.connect`` makes.
 
@@ -223,6 +239,12 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
         sqltypes.Date: _Date,
         sqltypes.Time: _Time,
     }
+
+
+    @functools.cached_property
+    def routines(self) -> Routines:
+        return Routines(all_harmless=True)  # a function of SQLite has no session to change
+
     detects_types = False
     """Whether ``sqlite3`` converts by a column's declared type, as Django lets it."""
     _anchor: sqlite3.Connection | None = None
@@ -237,6 +259,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             config = self._in_shared_memory(config)
         raw = await_(within_connect_timeout(config, self._login(config), sqlite3.Error))
         connection = Connection(self.loaded_dbapi, raw)
+        connection.routines = self.routines
         connection.attach(config)
         return connection
 
@@ -253,7 +276,7 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
             self._anchor = None
 
     async def _login(self, config: DatabaseConfig) -> Any:
-        raw = aiosqlite.connect(**connect_arguments(config))
+        raw = _Driver(functools.partial(sqlite3.connect, **connect_arguments(config)), _ROWS_OF_A_CHUNK)
         # A daemon: a connection that somebody forgot must not keep the process alive.
         raw._thread = threading.Thread(target=_work, args=(raw._tx,), name="asyncdb-sqlite", daemon=True)
         raw._thread.start()

@@ -28,7 +28,7 @@ from django.utils.functional import cached_property
 import asyncdb
 from asyncdb.drivers.bounds import ends_the_same_again
 from asyncdb.drivers.physical import Begun, TransactionOptions
-from asyncdb.drivers.residue import leaves_something, residue
+from asyncdb.drivers.residue import residue
 from asyncdb.drivers.statements import Kind, is_plain_read
 from asyncdb.errors import ConnectFailed, PoolError, TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
@@ -392,10 +392,7 @@ class OnSeat(Shares):
             link.forget_limit()
         if not may_have_written and is_plain_read(statement):
             link.may_have_written = False
-        if not link.left and leaves_something(statement):
-            link.left = True
-        if found.left and seat.left is None:
-            seat.left = statement.lstrip(" (\n\t").partition(" ")[0].upper()[:20]
+        link.note_what_is_left(statement, found)
         return link
 
     def may_ask_again(self, statement: str) -> bool:
@@ -420,7 +417,7 @@ class OnSeat(Shares):
                 link.doom = link.doom or "the server ended it"
         if not self.in_atomic_block and self.autocommit:
             if link.doom is not None:
-                alone = not (seat.left or seat.streams or self.shared or seat.is_lent)
+                alone = not (link.left or seat.streams or self.shared or seat.is_lent)
                 lost = isinstance(error, Exception) and not ends_the_same_again(error)
                 self._lost_alone = alone and lost and link.config.retry_lost_reads
                 seat.give_back()  # the next statement takes another

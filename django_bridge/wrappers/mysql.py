@@ -110,10 +110,10 @@ class _Connection:
         await_(self._wrapper.taken().probe())
 
     def get_server_info(self) -> str:
-        return str(self._wrapper.seat.call(self._wrapper.taken).driver_connection.get_server_info())
+        return str(self._wrapper.seat.call(self._wrapper.taken).raw.get_server_info())
 
     def thread_id(self) -> int:
-        return int(self._wrapper.seat.call(self._wrapper.taken).driver_connection.thread_id())
+        return int(self._wrapper.seat.call(self._wrapper.taken).raw.thread_id())
 
     encoders: Mapping[Any, Any] = MappingProxyType({})
 
@@ -122,7 +122,7 @@ class _Connection:
 
         Of bytes and bool mysqlclient makes bytes, which Django knows.
         """
-        plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).driver_connection)
+        plain = _is_plain(self._wrapper.seat.call(self._wrapper.taken).raw)
         if isinstance(value, bytes | bytearray):
             return quoted(value.decode("latin-1"), plain=plain).encode("latin-1")
         text = literal(value, plain=plain)
@@ -230,7 +230,7 @@ class Cursor:
 
     def _execute_once(self, query: str, args: Any) -> int:
         link = self._wrapper.before(query)
-        raw = link.driver_connection
+        raw = link.raw
         if raw._result is not None and raw._result.has_next:
             self._drain(link, raw)
         self._send(link, query if args is None else _bound(query, args, raw))
@@ -252,7 +252,7 @@ class Cursor:
 
     def _nextset(self) -> int | None:
         link = self._wrapper.taken()
-        raw = link.driver_connection
+        raw = link.raw
         if not getattr(raw._result, "has_next", False):
             return None
         self._await(link, raw.next_result())
@@ -261,7 +261,7 @@ class Cursor:
 
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
-        raw = link.driver_connection
+        raw = link.raw
         self._await(link, raw.query(sql))
         self._read(raw._result)
 
@@ -319,7 +319,7 @@ class StreamCursor(Cursor):
 
     def _send(self, link: Any, sql: str) -> None:
         self._executed = sql
-        raw = link.driver_connection
+        raw = link.raw
         self._link = link
         self._await(link, raw.query(sql, unbuffered=True))
         result = raw._result
@@ -332,7 +332,7 @@ class StreamCursor(Cursor):
             raise errors.InterfaceError(
                 0, "the stream's connection went when its scope ended: read it to its end there"
             )
-        result = link.driver_connection._result
+        result = link.raw._result
         rows: list[Any] = []
 
         async def read() -> None:

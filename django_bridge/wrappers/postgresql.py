@@ -77,7 +77,7 @@ class OnPostgreSQLSeat(OnSeat):
 
 
 def _has_failed(link: Any) -> bool:
-    transaction: TransactionStatus = link.driver_connection.pgconn.transaction_status
+    transaction: TransactionStatus = link.raw.pgconn.transaction_status
     return transaction == TransactionStatus.INERROR
 
 
@@ -129,7 +129,7 @@ class Face(psycopg.Connection[Any]):
     """The synchronous face: what Django calls the connection."""
 
     def __init__(self, link: Any, wrapper: Any) -> None:
-        self._asynchronous: psycopg.AsyncConnection[Any] = link.driver_connection
+        self._asynchronous: psycopg.AsyncConnection[Any] = link.raw
         pgconn = self._asynchronous.pgconn
         handlers = pgconn.notice_handler, pgconn.notify_handler
         super().__init__(pgconn)

@@ -38,7 +38,7 @@ class OnSQLiteSeat(OnSeat):
     def lend(self, own: Any) -> None:
         """The very connection of a database in memory, as Django does: it is locked as a whole against any other."""
         if self.seat.link is not None and cast("Any", self).is_in_memory_db():
-            own.connection, own.autocommit = self.seat.link.driver_connection._conn, True
+            own.connection, own.autocommit = self.seat.link.raw._conn, True
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function(real connection, ...)`` in aiosqlite's thread, and waits."""
@@ -46,7 +46,7 @@ class OnSQLiteSeat(OnSeat):
 
     def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         link = self.taken()
-        raw = link.driver_connection
+        raw = link.raw
         try:
             return cast("T", link.wait_for(raw._execute(function, raw._conn, *args)))
         except BaseException as error:
