@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Executable, Result
 from sqlalchemy.exc import ResourceClosedError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from . import health
 from .config import DatabaseConfig, IsolationLevel
@@ -33,8 +33,8 @@ log = logging.getLogger("asyncdb.database")
 class _OneStatement(Session):
     """A session for one statement, committed at its end, whose connection nobody needs after it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine, transaction=TransactionOptions(single=True))
+    def __init__(self, engine: AsyncEngine, connection: AsyncConnection | None = None) -> None:
+        super().__init__(engine, connection=connection, transaction=TransactionOptions(single=True))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -46,7 +46,7 @@ class _OneStatement(Session):
             await self.close()
 
     async def _abandon_stream(self) -> bool:
-        if not dialect_of(self.engine).reads_streams_to_their_end:
+        if not dialect_of(self.engine).reads_streams_to_their_end or not isinstance(self.bind, AsyncEngine):
             return False
         await self.invalidate()
         return True
@@ -130,7 +130,8 @@ class Database(Paging):
         """
         engine = self.engine
         inside_atomic = innermost(engine) is not None
-        return SessionBlock(Session(engine, **options), self.config.alias, inside_atomic=inside_atomic)
+        session = Session(engine, connection=self._connection_of_its_own(), **options)
+        return SessionBlock(session, self.config.alias, inside_atomic=inside_atomic)
 
     def atomic(
         self,
@@ -222,7 +223,11 @@ class Database(Paging):
         return nullcontext(session) if session is not None else self._session_of_its_own()
 
     def _session_of_its_own(self) -> AbstractAsyncContextManager[AsyncSession]:
-        return _OneStatement(self.engine)
+        return _OneStatement(self.engine, self._connection_of_its_own())
+
+    def _connection_of_its_own(self) -> AsyncConnection | None:
+        """The connection of a session that no block lends; None: one of the pool's, taken when it is needed."""
+        return None
 
     async def execute(self, statement: Executable, params: Params = None) -> Result[Any]:
         """Runs one statement, committed when it returns unless this task is in an ``atomic`` block.

@@ -38,6 +38,7 @@ def announce(alias: str, dbapi_connection: Any) -> None:
     wrapper.connect()
     if wrapper.vendor == "sqlite":
         _make_sqlite_ready(wrapper)
+    dbapi_connection.left = None
     with entered(here):
         _check_version(alias, wrapper)
         try:
@@ -51,7 +52,7 @@ def announce(alias: str, dbapi_connection: Any) -> None:
     if wrapper.in_atomic_block or not wrapper.autocommit or not dbapi_connection.nothing_to_end:
         reason = f"database {alias!r}: a connection_created receiver left a transaction open"
         raise ConnectFailed(reason, TransactionManagementError("a transaction was left open"))
-    if connection_created.receivers:
+    if dbapi_connection.left is not None:
         dbapi_connection.make_session = None  # what they have set nobody else could set again
     dbapi_connection.execute_wrappers = list(wrapper.execute_wrappers)
     wrapper.unseated()

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from asyncdb import Database, Session, registry
 from asyncdb.config import IsolationLevel
@@ -22,7 +23,7 @@ from .connected import announce
 from .errors import JoinRefused, ScopeOwnedByTask
 from .joined.caller import caller_beneath, is_in_a_test, is_of_an_async_view, where_the_orm_is
 from .joined.database import JoinedDatabases
-from .scopes import has_caller, has_its_own_scope
+from .scopes import changed_seat, has_caller, has_its_own_scope
 from .wrappers import mysqldb
 
 __all__ = ["BridgedDatabase", "database"]
@@ -59,6 +60,14 @@ class BridgedDatabase(Database):
     def atomic_with_the_orm(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
         """As :meth:`atomic`, on the connection that the ORM uses for this task while it is not on the loop."""
         return _Door(self, "atomic", options, join=join, with_the_orm=True)
+
+    def _connection_of_its_own(self) -> AsyncConnection | None:
+        """Where a statement has changed the session of this task's scope, the connection that carries it."""
+        if (seat := changed_seat(self.config.alias)) is None:
+            return None
+        engine = self.engine
+        connection = Connection(engine.sync_engine, seat.lend(), _allow_revalidate=False)
+        return AsyncConnection(engine, connection)
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         if not has_caller() or innermost(self.engine) is not None:

@@ -5,7 +5,8 @@
     asyncdb.AsyncDBError
     ├── ScopeError              a scope cannot do what was asked of it
     │   ├── ScopeOwnedByTask    another task's scope was reached
-    │   └── ScopeClosed         the scope has ended
+    │   ├── ScopeClosed         the scope has ended
+    │   └── SessionLost         the connection that carried its changed session is gone  (django.db.OperationalError)
     ├── MappingError            a model, or a value of it, cannot be had through SQLAlchemy
     │   ├── NotMapped           the model has no table here, or no mapped class yet   (LookupError)
     │   ├── UnmappableField     a field has no column that SQLAlchemy could read      (TypeError)
@@ -48,6 +49,7 @@ __all__ = [
     "ScopeClosed",
     "ScopeError",
     "ScopeOwnedByTask",
+    "SessionLost",
     "UnmappableField",
 ]
 
@@ -70,6 +72,14 @@ class ScopeOwnedByTask(ScopeError):
 
 class ScopeClosed(ScopeError):
     """A scope was used after its end."""
+
+
+class SessionLost(ScopeError, OperationalError):
+    """A scope's connection was lost on which a statement had changed the session: a setting, a lock, a temporary table.
+
+    Nothing runs in that scope without it, until it ends or ``connection.close()`` or ``close_old_connections()`` is
+    called. As Django's own connections, which raise until they are closed.
+    """
 
 
 class MappingError(AsyncDBError):

@@ -5,6 +5,7 @@ Read in SQLAlchemy 2.1.9 (``pool/base.py``: ``PoolProxiedConnection``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sqlalchemy.pool import PoolProxiedConnection
@@ -18,10 +19,12 @@ __all__ = ["LentConnection"]
 class LentConnection(PoolProxiedConnection):
     """It is not SQLAlchemy's to give back."""
 
-    __slots__ = ("_link", "info", "record_info")
+    __slots__ = ("__weakref__", "_admit", "_link", "info", "record_info")
 
-    def __init__(self, link: PhysicalConnection) -> None:
+    def __init__(self, link: PhysicalConnection, admit: Callable[[], None] | None = None) -> None:
+        """``admit`` raises where no statement may be sent now."""
         self._link: PhysicalConnection | None = link
+        self._admit = admit
         self.info: dict[str, Any] = {}
         self.record_info: dict[str, Any] = {}
 
@@ -61,7 +64,12 @@ class LentConnection(PoolProxiedConnection):
         raise TransactionMisuse("detach() would take the connection out of its block: use session()")
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        return self.dbapi_connection.cursor(*args, **kwargs)
+        link = self.dbapi_connection
+        if self._admit is not None:
+            self._admit()
+            if link.one_result_at_a_time:
+                kwargs.pop("server_side", None)  # read whole, since nothing else could be asked before its end
+        return link.cursor(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.dbapi_connection, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -22,8 +22,9 @@ V = TypeVar("V", bound=Callable[..., Any])
 class ScopeMiddleware:
     """Opens a scope for each request, so that its views, sync and async, use the pool's connections.
 
-    Put it first in ``MIDDLEWARE``: what stands above it is not in the scope. The body of a streaming response
-    uses the pool too, and holds no connection while it waits. Under WSGI it does nothing.
+    Put it first in ``MIDDLEWARE``: what stands above it is not in the scope. The scope of a streaming response lasts
+    until its body has ended, which holds no connection while it waits unless a statement has changed its session.
+    Under WSGI it does nothing.
 
     - **cancel**: the request's connections go back to the pool, or are closed if their state is not known.
     """
@@ -39,14 +40,19 @@ class ScopeMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         if iscoroutinefunction(self):
             return self._in_scope(request)
-        with scope_from_thread() as place:  # under ASGI Django runs it in a thread where one below it is sync
+        with scope_from_thread() as opened:  # under ASGI Django runs it in a thread where one below it is sync
             response = self.get_response(request)
-        return response if place is None else _in_place(response, place)
+            if _has_a_body_to_come(response) and (place := opened.leave_open()) is not None:
+                _stay_for_the_body(response, place)
+        return response
 
     async def _in_scope(self, request: HttpRequest) -> Any:
-        async with scope() as place:
+        opened = scope()
+        async with opened:
             response: Any = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-        return _in_place(response, place)
+            if _has_a_body_to_come(response) and (place := opened.leave_open()) is not None:
+                _stay_for_the_body(response, place)
+        return response
 
 
 def outside_scope(view: V) -> V:
@@ -79,23 +85,19 @@ async def _awaited_outside(response: Awaitable[Any]) -> Any:
         return await response
 
 
-def _in_place(response: Any, place: Scope) -> Any:
-    if _is_read_in_a_thread(response):
-        response.streaming_content = _Body(response.streaming_content, place)
-    return response
+def _has_a_body_to_come(response: Any) -> bool:
+    """Whether its body is made while it is sent; a file asks no database."""
+    return response.streaming and not isinstance(response, FileResponse)
 
 
-def _is_read_in_a_thread(response: Any) -> bool:
-    """Whether Django reads the body by ``sync_to_async``; a file is read so too, and asks no database."""
-    return response.streaming and not response.is_async and not isinstance(response, FileResponse)
+def _stay_for_the_body(response: Any, place: Scope) -> None:
+    """Lets the scope last until the body has ended, or the response is closed, as the handler does in any case."""
+    body: Any = _AsyncBody if response.is_async else _Body
+    response.streaming_content = body(response.streaming_content, place)
 
 
 class _Body:
-    """A synchronous body, which Django reads in a thread after the request's scope has ended.
-
-    Each step carries that scope, by which the thread is known for one of ours and gets a scope of its own. An
-    asynchronous body needs no such thing: each of its operations opens a scope for itself.
-    """
+    """A synchronous body, each step of which runs in the scope of its request, in whatever thread Django reads it."""
 
     def __init__(self, content: Iterator[bytes], place: Scope) -> None:
         self._content = content
@@ -106,4 +108,35 @@ class _Body:
 
     def __next__(self) -> bytes:
         with entered(self._place):
-            return next(self._content)
+            try:
+                return next(self._content)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Ends the scope; called in any thread."""
+        self._place.soon(self._place.close)
+
+
+class _AsyncBody:
+    """The same for an asynchronous body."""
+
+    def __init__(self, content: AsyncIterator[bytes], place: Scope) -> None:
+        self._content = content
+        self._place = place
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with entered(self._place):
+            try:
+                return await anext(self._content)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Ends the scope; called in any thread."""
+        self._place.soon(self._place.close)

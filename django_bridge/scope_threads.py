@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any, Self
 
 from .errors import ScopeClosed
 from .loops import run_on
 from .ownership import Errand, errand_of_this_thread, loop_of_this_thread, runs_for, waiter_for
-from .scopes import Scope, enabled, entered, has_caller, inherited, task_name
+from .scopes import Scope, enabled, enter, has_caller, inherited, leave, task_name
 
 __all__ = ["scope_from_thread", "scope_of_this_thread"]
 
@@ -39,22 +38,35 @@ def scope_of_this_thread() -> Scope | None:
     return found
 
 
-@contextmanager
-def scope_from_thread() -> Iterator[Scope | None]:
+class scope_from_thread:  # noqa: N801  (a context manager, named as a noun)
     """A scope of the task that waits for this thread, where ``sync_to_async`` started it; none elsewhere (WSGI)."""
-    errand, loop = errand_of_this_thread(), loop_of_this_thread()
-    there = inherited()
-    made = None
-    if enabled() and errand is not None and loop is not None and there is None and not has_caller():
-        made = run_on(loop, _opened_for(errand))
-    if made is None:
-        yield there if isinstance(there, Scope) else None
-        return
-    with entered(made):
+
+    def __init__(self) -> None:
+        self._made: Scope | None = None
+        self._token: Any = None
+
+    def __enter__(self) -> Self:
+        errand, loop = errand_of_this_thread(), loop_of_this_thread()
+        if enabled() and errand is not None and loop is not None and inherited() is None and not has_caller():
+            self._made = made = run_on(loop, _opened_for(errand))
+            if made is not None:
+                self._token = enter(made)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        made = self._made
         try:
-            yield made
+            if made is not None:
+                run_on(made.loop, _closed(made))
         finally:
-            run_on(made.loop, _closed(made))
+            self.leave_open()
+
+    def leave_open(self) -> Scope | None:
+        """Leaves the scope without ending it; returns it if it was opened here, for who is to end it."""
+        made, self._made = self._made, None
+        if made is not None:
+            leave(self._token)
+        return made
 
 
 async def _opened_for(errand: Errand) -> Scope | None:
@@ -76,6 +88,9 @@ async def _scope_for(there: Scope, errand: Errand) -> Scope:
     if not there.closed and there.owner is not None and runs_for(there.owner, errand):
         return there
     waiter = waiter_for(errand)
+    if waiter is not None and there.owner is not None and there.owner.done() and not there.closed:
+        there.adopt(waiter)
+        return there
     if waiter is None:
         raise ScopeClosed(
             f"a thread that {task_name(there.owner)} started asked for a connection, and nobody waits for that thread "

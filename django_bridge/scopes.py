@@ -40,6 +40,7 @@ from .seats import Seat
 __all__ = [
     "OUTSIDE",
     "Scope",
+    "changed_seat",
     "has_caller",
     "has_its_own_scope",
     "hidden",
@@ -110,6 +111,13 @@ class Scope:
     def belongs_to(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether ``task`` is the owner, or acts for it while it waits."""
         return task is self.owner or task is self._acting or (self.owner is not None and acts_for(self.owner, task))
+
+    def adopt(self, task: asyncio.Task[Any] | None = None) -> None:
+        """Lets ``task``, by default the running one, own a scope whose owner has ended: it reads a streaming body."""
+        if self.owner is not None and self.owner.done() and not self.closed:
+            self.owner = asyncio.current_task() if task is None else task
+            if self.owner is not None:
+                self.owner.add_done_callback(lambda _: self.close())
 
     def require_task(self) -> None:
         """Raises unless the running task may use this scope."""
@@ -313,14 +321,19 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
         return made
 
     async def __aexit__(self, *_: object) -> None:
-        made, self._made = self._made, None
-        if made is None:
-            return
+        made = self._made
         try:
-            made.close()
+            if made is not None:
+                made.close()
         finally:
-            if self._token is not None:
-                leave(self._token)
+            self.leave_open()
+
+    def leave_open(self) -> Scope | None:
+        """Leaves the scope without ending it; returns it if it was opened here, for who is to end it."""
+        made, self._made = self._made, None
+        if made is not None and self._token is not None:
+            leave(self._token)
+        return made
 
 
 def enable(enabled: bool) -> None:  # noqa: FBT001
@@ -374,12 +387,29 @@ def usable() -> Scope | None:
     there = _current.get()
     if not isinstance(there, Scope) or there.closed or there.loop is not asyncio.get_running_loop():
         return None
+    there.adopt()
     task = asyncio.current_task()
     if there.belongs_to(task):
         return there
     if there.holds_state:
         there.refuse(task)
     return None
+
+
+def changed_seat(alias: str) -> Seat | None:
+    """The seat of ``alias`` in the scope of this task, if a statement has changed its session.
+
+    - **errors**: ``ScopeOwnedByTask`` in a task that inherited such a scope: it would go on without the change.
+    """
+    there = _current.get()
+    if not isinstance(there, Scope) or there.closed or there.loop is not asyncio._get_running_loop():
+        return None
+    seat = there.seats.get(alias)
+    if seat is None or not seat.session_changed:
+        return None
+    there.adopt()
+    there.require_task()
+    return seat
 
 
 def has_its_own_scope() -> bool:

@@ -11,16 +11,18 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb import Database
 from asyncdb.drivers.physical import PhysicalConnection
 from asyncdb.engine import pool_of
+from asyncdb.errors import TransactionMisuse
 from asyncdb.greenlets import in_greenlet
 
-from .errors import ScopeClosed
+from .errors import ScopeClosed, SessionLost
+from .lent import LentConnection
 from .loops import on_the_loop
 
 __all__ = ["Seat"]
@@ -53,6 +55,8 @@ class Seat:
 
     link: Any = None
     wrapper: Any = None
+    lost: str | None = None
+    """What had changed the session of a connection that was lost, without which nothing goes on."""
     used = False
     """Whether a statement was sent on the connection since it sits here."""
     _checkout: Any = None
@@ -64,6 +68,7 @@ class Seat:
         self._database = database
         self._cursors: dict[int, weakref.ref[Any]] = {}
         self._streams: set[int] = set()
+        self._lent: weakref.WeakSet[LentConnection] = weakref.WeakSet()
 
     @classmethod
     def lent(cls, scope: Host, alias: str, link: PhysicalConnection) -> Seat:
@@ -108,8 +113,13 @@ class Seat:
     # -- the connection ------------------------------------------------------------------------------------------
 
     def taken(self) -> Any:
-        """The physical connection, taken from the pool if none sits here. In a greenlet."""
+        """The physical connection, taken from the pool if none sits here. In a greenlet.
+
+        - **errors**: ``SessionLost`` where one was lost with a changed session.
+        """
         if self.link is None:
+            if self.lost is not None:
+                self.refuse_without_its_session()
             pool = self._pool
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
@@ -140,11 +150,16 @@ class Seat:
         self._pool.counts.retried += 1
 
     @property
+    def session_changed(self) -> bool:
+        """Whether a statement left something on the session, so that all that follows belongs on this connection."""
+        return self.lost is not None or (self.link is not None and self.link.left is not None)
+
+    @property
     def holds_state(self) -> bool:
         """Whether the connection carries what another would lack: a transaction, or something left on the session."""
         link, wrapper = self.link, self.wrapper
         if link is None:
-            return False
+            return self.lost is not None
         if link.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
             return True
         return link.doom is None and bool(link.holds_transaction)
@@ -162,6 +177,36 @@ class Seat:
         if self.scope.owner is None:
             self.scope.emptied()
 
+    def lose(self) -> None:
+        """Gives a connection back that is of no use any more; with it goes what was left on its session."""
+        if self.link is not None:
+            self.lost = self.link.left or self.lost
+            self.give_back()
+
+    def refuse_without_its_session(self) -> NoReturn:
+        """Raises the error that says what was lost, and how to go on without it."""
+        raise SessionLost(
+            f"the connection of {self.alias!r} was lost on which {self.lost} had changed the session (a setting, a lock, "
+            "a temporary table), and nothing was sent without it: end the scope, or call connection.close() and make "
+            "the session anew",
+        )
+
+    def lend(self) -> LentConnection:
+        """The connection, which carries a changed session, for a session of SQLAlchemy's: until it leaves the seat."""
+        if self.link is None:
+            self.refuse_without_its_session()
+        lent = LentConnection(self.link, self._require_autocommit)
+        self._lent.add(lent)
+        return lent
+
+    def _require_autocommit(self) -> None:
+        self.scope.require_task()
+        if self.wrapper.in_atomic_block or not self.wrapper.autocommit:
+            raise TransactionMisuse(
+                f"a session() on {self.alias!r} shares the connection on which {self.link.left} changed the session, and "
+                "that is in an atomic() block: use the block's own session (async with atomic() as db)",
+            )
+
     def give_back(self) -> None:
         """Gives the connection back at once, closed if a transaction is open on it. Never waits, never raises.
 
@@ -172,6 +217,9 @@ class Seat:
 
     def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
+        for lent in self._lent:
+            lent.sever()
+        self._lent.clear()
         if self._streams:
             link.left = link.left or "an open stream"
         self._cursors.clear()
@@ -181,7 +229,8 @@ class Seat:
             if clean:
                 checkout.close()
             else:
-                link.doom = link.doom or (link.left and f"{link.left} left something on its session") or "a transaction was open"
+                left = link.left and f"{link.left} left something on its session"
+                link.doom = link.doom or left or "a transaction was open"
                 checkout.invalidate()
         except Exception as err:
             log.warning("%r: a connection could not be given back (%s) and is lost", self.alias, type(err).__name__)

@@ -93,6 +93,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     _cursor_cls = _Cursor
     _ss_cursor_cls = _StreamCursor
 
+    one_result_at_a_time = True
     identity: Identity | None = None
 
     def attach(self, config: DatabaseConfig) -> None:

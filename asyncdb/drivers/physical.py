@@ -125,6 +125,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     """When its login began, on the monotonic clock; None where nobody timed it."""
     make_session: Callable[[], Awaitable[Any]] | None = None
     """Makes the session settings anew, as at the login; None: nobody knows all of them."""
+    one_result_at_a_time = False
+    """Whether nothing else can be asked before a stream is read to its end."""
     borrowed = False
     """Whether it stands for a connection that is somebody else's, who alone may replace it."""
     left: str | None = None

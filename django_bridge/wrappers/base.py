@@ -205,6 +205,8 @@ class OnSeat(Shares):
     def close_if_unusable_or_obsolete(self) -> None:
         """Looks as Django does, and gives the connection back if nothing keeps it; one too old the pool replaces."""
         super().close_if_unusable_or_obsolete()
+        if not self.in_atomic_block:
+            self.seat.lost = None
         if in_greenlet() or self.connection is None:
             return  # what an operation has taken goes back when that ends
         if on_the_loop():
@@ -226,6 +228,7 @@ class OnSeat(Shares):
             super().close()
         if self.connection is None:  # not so in a transaction, nor with SQLite's database in memory
             self._was_closed = True
+            self.seat.lost = None
 
     def _close(self) -> None:
         self._was_closed = True
@@ -246,9 +249,10 @@ class OnSeat(Shares):
     def chunked_cursor(self) -> Any:
         """A cursor that streams has a connection of its own, so that others can be asked between its rows.
 
-        In a transaction it must be the transaction's own, and there the family decides, as in Django.
+        In a transaction it must be the transaction's own, and where the session was changed the one that carries it:
+        there the family decides, as in Django.
         """
-        if self.in_atomic_block or not self.autocommit:
+        if self.in_atomic_block or not self.autocommit or self.seat.session_changed:
             return super().chunked_cursor()
         apart = self._apart()
         with apart.seat.held():
@@ -278,6 +282,8 @@ class OnSeat(Shares):
 
     def _want_transaction(self) -> None:
         link = self.taken()
+        if link.begun is not Begun.NO and self.autocommit:
+            self._refuse_beside_a_session(link)
         link.options = self.begins_with
         link.want_transaction()
 
@@ -315,7 +321,7 @@ class OnSeat(Shares):
             if self._manual:
                 self._want_transaction()
             elif link.doom is not None and not self.in_atomic_block:
-                self.seat.give_back()  # the next statement takes another
+                self.seat.lose()  # the next statement takes another
 
     def abandon(self, reason: str) -> None:
         """Gives the transaction up from whatever task: the connection is closed, with which the server rolls back."""
@@ -326,7 +332,7 @@ class OnSeat(Shares):
         self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = False
         self.savepoint_ids, self.atomic_blocks, self.run_on_commit = [], [], []
         self.autocommit, self._manual = True, False
-        seat.give_back()
+        seat.lose()
 
     def in_place(self, function: Callable[..., T], *args: Any) -> T:
         return self.seat.call(function, *args)
@@ -383,9 +389,17 @@ class OnSeat(Shares):
         if found.reads_left and not found.left and not seat.used:
             _refuse_reading(seat.alias)
         seat.used = True
+        beside = link.begun is not Begun.NO and self.autocommit and not self.in_atomic_block
+        if beside and link.begun is Begun.SENT and not is_plain_read(statement):
+            self._refuse_beside_a_session(link)
         may_have_written = link.may_have_written
         try:
-            link.before(Kind.OPAQUE)
+            if beside and link.begun is Begun.WANTED:
+                link.begun = Begun.NO  # the session's transaction has not begun: this statement is not in it
+                link.before(Kind.OPAQUE)
+                link.begun = Begun.WANTED
+            else:
+                link.before(Kind.OPAQUE)
         except TransactionPoisoned as err:
             raise TransactionManagementError(str(err)) from err
         if link.limit != link._limit_of_config and statement.startswith("ROLLBACK"):
@@ -394,6 +408,12 @@ class OnSeat(Shares):
             link.may_have_written = False
         link.note_what_is_left(statement, found)
         return link
+
+    def _refuse_beside_a_session(self, link: Any) -> NoReturn:
+        raise TransactionManagementError(
+            f"a session() is in a transaction on the connection of {self.alias!r}, which it shares because {link.left} "
+            "changed the session: commit it or end it first, or let atomic() begin one transaction for both",
+        )
 
     def may_ask_again(self, statement: str) -> bool:
         """Whether this is a plain read whose reply was just lost, with nothing else that its connection knew."""
@@ -420,7 +440,7 @@ class OnSeat(Shares):
                 alone = not (link.left or seat.streams or self.shared or seat.is_lent)
                 lost = isinstance(error, Exception) and not ends_the_same_again(error)
                 self._lost_alone = alone and lost and link.config.retry_lost_reads
-                seat.give_back()  # the next statement takes another
+                seat.lose()  # the next statement takes another
             elif link.begun is Begun.NO:
                 link.errors_met = False  # a statement that fails in autocommit leaves no transaction
 
