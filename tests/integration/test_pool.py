@@ -41,7 +41,7 @@ async def _id(db: Any) -> int:
             async with db.session() as session:
                 return await _id(session)
         raw = await (await db.connection()).get_raw_connection()
-        return id(raw.driver_connection)
+        return id(raw.dbapi_connection)
     value: int = await db.fetch_val(text("SELECT CONNECTION_ID()" if family == "mysql" else "SELECT pg_backend_pid()"))
     return value
 

@@ -237,6 +237,6 @@ async def test_a_read_only_block_whose_commit_fails_does_not_leave_its_connectio
             async with database.atomic(read_only=True) as db:
                 await db.fetch_all(select(Book.id))
                 raw = await (await db.connection()).get_raw_connection()
-                await raw.driver_connection.execute_fetchall("ROLLBACK")  # type: ignore[union-attr]
+                await raw.dbapi_connection.raw.execute_fetchall("ROLLBACK")  # type: ignore[union-attr]
         await database.execute(_row(1))
         assert database.stats().counts.connects == 1
