@@ -95,7 +95,12 @@ def _note_connection(session: OrmSession, transaction: Any, connection: Any) -> 
     if session.info.setdefault(_CONNECTION, link) is not link:
         session.info[_SEVERAL] = True  # somebody bound a statement to another engine
     if _OPTIONS in session.info:
-        link.options = session.info[_OPTIONS]
+        link.options = options = session.info[_OPTIONS]
+        if link.begun is Begun.SENT and (options.isolation is not None or options.read_only):
+            raise TransactionMisuse(
+                f"a listener of the engine on {link.config.alias!r} (begin, checkout) has sent a statement before "
+                "isolation or read_only could be said: let it listen to the session's after_begin instead",
+            )
         link.may_commit = session.info.get(_ENDING, False)
     if _SPOILED in session.info:
         link.spoiled = session.info[_SPOILED]
