@@ -90,7 +90,7 @@ def _has_a_body_to_come(response: Any) -> bool:
     return response.streaming and not isinstance(response, FileResponse)
 
 
-def _stay_for_the_body(response: Any, place: Scope) -> None:
+def _stay_for_the_body(response: Any, place: Any) -> None:
     """Lets the scope last until the body has ended, or the response is closed, as the handler does in any case."""
     body: Any = _AsyncBody if response.is_async else _Body
     response.streaming_content = body(response.streaming_content, place)
@@ -99,7 +99,7 @@ def _stay_for_the_body(response: Any, place: Scope) -> None:
 class _Body:
     """A synchronous body, each step of which runs in the scope of its request, in whatever thread Django reads it."""
 
-    def __init__(self, content: Iterator[bytes], place: Scope) -> None:
+    def __init__(self, content: Iterator[bytes], place: Any) -> None:
         self._content = content
         self._place = place
 
@@ -115,14 +115,14 @@ class _Body:
                 raise
 
     def close(self) -> None:
-        """Ends the scope; called in any thread."""
-        self._place.soon(self._place.close)
+        """Ends the scope, if there is one; called in any thread."""
+        _end(self._place)
 
 
 class _AsyncBody:
     """The same for an asynchronous body."""
 
-    def __init__(self, content: AsyncIterator[bytes], place: Scope) -> None:
+    def __init__(self, content: AsyncIterator[bytes], place: Any) -> None:
         self._content = content
         self._place = place
 
@@ -138,5 +138,10 @@ class _AsyncBody:
                 raise
 
     def close(self) -> None:
-        """Ends the scope; called in any thread."""
-        self._place.soon(self._place.close)
+        """Ends the scope, if there is one; called in any thread."""
+        _end(self._place)
+
+
+def _end(place: Any) -> None:
+    if isinstance(place, Scope):
+        place.soon(place.close)

@@ -309,6 +309,7 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
     def __init__(self) -> None:
         self._made: Scope | None = None
         self._token: Any = None
+        self._left_to_django = False
 
     async def __aenter__(self) -> Scope:
         task = _running_task()
@@ -317,7 +318,8 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
             return there
         self._made = made = Scope(task, asyncio.get_running_loop())
         if _enabled:
-            self._token = _current.set(OUTSIDE if has_caller() else made)
+            self._left_to_django = has_caller()
+            self._token = _current.set(OUTSIDE if self._left_to_django else made)
         return made
 
     async def __aexit__(self, *_: object) -> None:
@@ -328,11 +330,16 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
         finally:
             self.leave_open()
 
-    def leave_open(self) -> Scope | None:
-        """Leaves the scope without ending it; returns it if it was opened here, for who is to end it."""
+    def leave_open(self) -> Scope | _Outside | None:
+        """Leaves the scope without ending it; returns it if it was opened here, for who is to end it.
+
+        Where it has left all to Django, it is ``OUTSIDE``.
+        """
         made, self._made = self._made, None
         if made is not None and self._token is not None:
             leave(self._token)
+            if self._left_to_django:
+                return OUTSIDE
         return made
 
 

@@ -49,7 +49,11 @@ class OnPostgreSQLSeat(OnSeat):
         super().unseated()
 
     def create_cursor(self, name: str | None = None) -> Any:
-        cursor: Any = super().create_cursor(name)
+        try:
+            cursor: Any = super().create_cursor(name)
+        except psycopg.OperationalError as err:  # the server has ended it meanwhile, which was heard before this
+            self.seat.call(self.failed, err)
+            raise
         if not isinstance(cursor, _Seated):
             cursor.__class__ = _seated(type(cursor))
         self.register(cursor, streams=name is not None)
