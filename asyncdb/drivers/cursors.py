@@ -28,17 +28,17 @@ class BoundedCursor(_Cursor):
     """What the dialect knows of the statement that comes; None where it does not come from there."""
 
     def execute(self, operation: Any, parameters: Any = None) -> Any:
-        self._prepare(operation)
+        self._account_for(operation)
         return super().execute(operation, parameters)
 
     def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
-        self._prepare(operation)
+        self._account_for(operation)
         return super().executemany(operation, seq_of_parameters)
 
-    def _prepare(self, operation: Any) -> None:
+    def _account_for(self, operation: Any) -> None:
         announced, self.announced = self.announced, None
         statement = operation if isinstance(operation, str) else str(operation)
-        self._adapt_connection.prepare(statement, *(announced or ()))
+        self._adapt_connection.account_for(statement, *(announced or ()))
 
     def _aenter_cursor(self, cursor: Any) -> Any:
         # asyncmy 0.2.18 and psycopg 3.3.9 return the cursor itself: no need to switch greenlets for that.

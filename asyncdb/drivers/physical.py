@@ -313,7 +313,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             self.begun = Begun.WANTED
             self.may_have_written = False
 
-    def prepare(self, statement: str, kind: Kind | None = None, found: Residue | None = None) -> None:
+    def account_for(self, statement: str, kind: Kind | None = None, found: Residue | None = None) -> None:
         """Called where ``statement`` is about to be sent, by whomever. In a greenlet.
 
         ``kind`` and ``found`` are what is known of it; by default what its words tell.

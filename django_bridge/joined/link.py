@@ -17,6 +17,7 @@ from django.db import Error, transaction
 
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Liveness, PhysicalConnection, TransactionOptions
+from asyncdb.drivers.residue import Residue
 from asyncdb.drivers.statements import Kind
 from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.listening import told_as, unheard
@@ -42,16 +43,23 @@ class Cursor:
     description: Any = None
     rowcount = -1
     lastrowid: Any = None
+    announced: tuple[Kind, Residue] | None = None
 
     def __init__(self, link: Link) -> None:
         self._adapt_connection = link
         self._rows: deque[Any] = deque()
 
     def execute(self, statement: str, parameters: Any = None) -> None:
+        self._account_for(statement)
         self._take(self._adapt_connection.send_one(statement, parameters or ()))
 
     def executemany(self, statement: str, parameters: Sequence[Any]) -> None:
+        self._account_for(statement)
         self._take(self._adapt_connection.send_many(statement, parameters))
+
+    def _account_for(self, statement: str) -> None:
+        announced, self.announced = self.announced, None
+        self._adapt_connection.account_for(statement, *(announced or ()))
 
     def _take(self, outcome: tuple[Any, int, Any, Sequence[Any]]) -> None:
         self.description, self.rowcount, self.lastrowid, rows = outcome
@@ -238,6 +246,12 @@ class Link(PhysicalConnection):
             self.speaking = before
 
     # -- the connection's life is Django's -----------------------------------------------------------------------
+
+    def note_what_is_left(self, statement: str, found: Residue) -> None:
+        """It stays where it is, on Django's own connection."""
+
+    def come_back(self) -> None:
+        """It never left Django's hands."""
 
     def want_transaction(self) -> None:
         """There is one already, or Django is in autocommit."""
