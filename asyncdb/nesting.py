@@ -63,7 +63,7 @@ def nested(rows: Sequence[Row[Any]], into: Any) -> list[dict[str, Any]] | None:
     named = [(field, index) for field, index in entities if _is_orm_column(rows, index)]
     if not named and not root.branches:
         return None
-    if len(first) == 1 and (state := state_of(first[0])) is not None and named[0][0] in state.mapper.attrs:
+    if named and len(first) == 1 and (state := state_of(first[0])) is not None and named[0][0] in state.mapper.attrs:
         return None  # a Chapter that has a chapter is meant by its attributes
     leaves = {index: field for field, index in named}
     whole = Branch(into, nullable=False)
@@ -95,7 +95,7 @@ def _place(branch: Branch, key: str, index: int) -> None:
     head, separator, rest = key.partition(SEPARATOR)
     inner, nullable = _unwrapped(fields.get(head, str))
     if not separator or not rest or key in fields or not (takes_fields(inner) or inner in _OPEN):
-        branch.leaves.append((key, index, None))
+        branch.leaves.append((key, index, _dict_type(fields.get(key))))
         return
     if head not in branch.branches:
         branch.branches[head] = Branch(inner, nullable=nullable)

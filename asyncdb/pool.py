@@ -61,7 +61,7 @@ class Pool(AsyncAdaptedQueuePool):
         self._ending = Ending(config.alias, end_running)
         self._end_running = end_running
         self.counts = PoolCounts()
-        self.closed = False
+        self.closed = self._disposed = False
         self._open_connection = open_connection
         self._opening = Opening(open_connection, config, self.counts)
         self._records: set[ConnectionPoolEntry] = set()
@@ -77,8 +77,29 @@ class Pool(AsyncAdaptedQueuePool):
             **kw,
         )
 
+    def dispose(self) -> None:
+        """Closes what is idle; what is in use goes on, and is replaced when it is asked for again.
+
+        ``engine.dispose()`` calls it, and has the pool made anew; this one stays, with its counts, its bound, those who
+        stand in line, and whatever keeps a reference to it.
+        """
+        self._disposed = True
+        self._invalidate_time = time.time()
+        while not self._pool.empty():
+            record = self._pool.get(block=False)
+            self._records.discard(record)
+            self._dec_overflow()
+            self._pool.wake_one()
+            _close(record)
+
     def recreate(self) -> Pool:
-        return Pool(
+        if self._disposed:
+            self._disposed = False
+            return self
+        return self._another()  # for a child process, which leaves this one to its parent
+
+    def _another(self) -> Pool:
+        made = Pool(
             self._open_connection,
             self.config,
             self._end_running,
@@ -87,6 +108,8 @@ class Pool(AsyncAdaptedQueuePool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        made.listeners_of_ours = self.listeners_of_ours
+        return made
 
     @property
     def checks_in_silently(self) -> bool:

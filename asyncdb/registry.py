@@ -86,7 +86,7 @@ def _sweep() -> None:
     for key, entry in list(_loops.items()):
         if entry.loop.is_closed():
             del _loops[key]
-            for database in entry.databases.values():
+            for database in list(entry.databases.values()):
                 database.abandon()
 
 
@@ -116,7 +116,8 @@ def databases() -> list[Database]:
     """Every open database of this process, whatever its loop."""
     with _lock:
         _sweep()
-        return [database for entry in _loops.values() for database in entry.databases.values()]
+        # Copies: each loop adds its own without the lock, in its thread.
+        return [database for entry in list(_loops.values()) for database in list(entry.databases.values())]
 
 
 def _start_anew_after_fork() -> None:

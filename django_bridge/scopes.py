@@ -131,7 +131,7 @@ class Scope:
 
     def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
         """Raises the error that names both tasks and the remedy."""
-        held = ", ".join(repr(alias) for alias, seat in self.seats.items() if seat.holds_state) or "of none"
+        held = ", ".join(repr(alias) for alias, seat in list(self.seats.items()) if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
             f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a "
             f"changed session on it, and {task_name(task)} reached it by an inherited context: await one after another "
@@ -142,7 +142,7 @@ class Scope:
     @property
     def holds_state(self) -> bool:
         """Whether one of its connections carries a transaction or a changed session."""
-        return any(seat.holds_state for seat in self.seats.values())
+        return any(seat.holds_state for seat in list(self.seats.values()))
 
     @property
     def in_operation(self) -> bool:
@@ -166,7 +166,7 @@ class Scope:
             self._acting = before
             self._depth -= 1
             if not self._depth:
-                for seat in self.seats.values():
+                for seat in list(self.seats.values()):
                     if seat.link is not None:
                         seat.give_back() if self.closed or self.brief else seat.settle()
 
@@ -251,7 +251,7 @@ class Scope:
         acting, task = self._acting, asyncio.current_task()
         if acting is None or acting is task or acts_for(acting, task):
             return
-        for seat in self.seats.values():
+        for seat in list(self.seats.values()):
             if seat.link is not None:
                 seat.link.doom = seat.link.doom or "its owner went on amid a statement of a thread"
                 seat.link.abort()
@@ -284,7 +284,7 @@ class Scope:
             self._host.guests.discard(self)
         while self.guests:
             self.guests.pop().close()
-        for seat in self.seats.values():
+        for seat in list(self.seats.values()):
             if self._depth and seat.link is not None:
                 seat.link.doom = seat.link.doom or "its scope ended amid a statement"
                 seat.link.abort()

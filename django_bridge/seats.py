@@ -106,7 +106,8 @@ class Seat:
         if on_the_loop():
             raise SynchronousOnlyOperation(
                 "the database was asked on the event loop by code that cannot wait: await the a* method "
-                "(aget, asave, async for), or run the whole function by `await run_django(function)`",
+                "(aget, asave, async for), or run the whole function by `await run_django(function)`; "
+                "DJANGO_ALLOW_ASYNC_UNSAFE allows it outside of scopes alone, on a connection of Django's own",
             )
         return self.scope.call_from_thread(self, function, *args)
 

@@ -65,7 +65,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left = [] if VERIFY else [item for item in items if _is_for_verify(item)]
+    left = [item for item in items if _is_for_families_left_out(item) or (not VERIFY and _is_for_verify(item))]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
@@ -79,6 +79,12 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
     gc.unfreeze()
+
+
+def _is_for_families_left_out(item: pytest.Item) -> bool:
+    """Such a test may need a driver that is not here; nor is it a test that was skipped."""
+    marker = item.get_closest_marker("families")
+    return marker is not None and not set(marker.args) & set(_chosen_families())
 
 
 def _is_for_verify(item: pytest.Item) -> bool:

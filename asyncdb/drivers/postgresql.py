@@ -227,7 +227,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
 
     async def _make_session(self, raw: WatchedConnection, config: DatabaseConfig) -> Any:
         """Makes the session settings and reads the server's own, in one round trip."""
-        settings = {
+        settings: dict[str, str | None] = {
             name: _ms(seconds)
             for name, seconds in (
                 ("statement_timeout", config.statement_timeout),
@@ -235,7 +235,8 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
             )
             if seconds is not None
         }
-        settings |= {name: str(value) for name, value in config.session_settings.items()}
+        # None is the server's own: NULL is what set_config() takes for SET … TO DEFAULT.
+        settings |= {name: value if value is None else str(value) for name, value in config.session_settings.items()}
         if config.isolation_level is not None:
             settings["default_transaction_isolation"] = config.isolation_level.lower()
         made = "".join(["set_config(%s, %s, false), "] * len(settings))

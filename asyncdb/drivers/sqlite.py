@@ -283,6 +283,8 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
         try:
             await _open(raw)
             for name, value in config.session_settings.items():
+                if value is None:
+                    continue  # SQLite's own
                 await raw.execute_fetchall(f"PRAGMA {name} = {_pragma(value)}")
             if config.init_command:
                 await raw.executescript(config.init_command)
@@ -305,7 +307,7 @@ async def _open(raw: aiosqlite.Connection) -> None:
 
 
 def _pragma(value: object) -> str:
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
         return "ON" if value else "OFF"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 

@@ -17,6 +17,7 @@ from sqlalchemy import Table
 from sqlalchemy.orm import registry
 
 from ..errors import NotMapped, UnmappableField
+from .comparisons import guard_comparisons
 from .known import Model, concrete
 from .mapped_classes import MappedModel, map_class, new_class
 from .relations import relations_of
@@ -97,6 +98,7 @@ def generation_of(model: Model) -> Generation:
         key = frozenset(models)
         found = _generations.get(key)
         if found is None:
+            guard_comparisons()
             # Django 5.2 and 6.1 keep what models know of each other when other apps are installed (set_installed_apps).
             apps.clear_cache()
             models = apps.get_models(include_auto_created=True)

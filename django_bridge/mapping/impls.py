@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db.models import Field
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.dialects.postgresql import operators as pg_operators
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeEngine
 
+from ..errors import FieldValueError
 from .backends import backend_of, vendor_of
 
-__all__ = ["DatabaseType", "impl_for", "impl_of", "is_array", "is_range"]
+__all__ = ["DatabaseType", "Lapse", "impl_for", "impl_of", "is_array", "is_range"]
 
 
 class Span(sqltypes.BigInteger):
@@ -45,6 +47,34 @@ class Array(postgresql.ARRAY[Any]):
             return operators.getitem, index, kind.items
 
     comparator_factory = Comparator
+
+
+class Json(sqltypes.JSON[Any]):
+    """JSON with the operators of PostgreSQL's ``jsonb`` as well, which no other family knows (``JSONB``)."""
+
+    operator_classes = postgresql.JSONB.operator_classes
+    comparator_factory = postgresql.JSONB.Comparator
+    astext_type = sqltypes.Text()
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        if op in {pg_operators.PATH_MATCH, pg_operators.PATH_EXISTS}:
+            return self.JSONPathType()
+        return super().coerce_compared_value(op, value)
+
+
+class Lapse(sqltypes.Interval):
+    """What is added to a date or taken from it, where the database can: MySQL and SQLite would count with a text."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        def refuse(_: Any) -> NoReturn:
+            raise FieldValueError(
+                f"{dialect.name} adds no timedelta to a column: use its own function, such as func.timestampadd() on "
+                "MySQL and MariaDB, func.datetime() on SQLite",
+            )
+
+        return refuse if vendor_of(dialect) in {"mysql", "sqlite"} else super().bind_processor(dialect)
 
 
 _Maker = Callable[[Any], TypeEngine[Any]]
@@ -110,9 +140,7 @@ _BY_INTERNAL_TYPE: dict[str, _Maker] = {
         ("IPAddressField", "GenericIPAddressField"),
         lambda _: sqltypes.String(39).with_variant(postgresql.INET(), "postgresql"),
     ),
-    "JSONField": lambda _: sqltypes.JSON(none_as_null=True).with_variant(
-        postgresql.JSONB(none_as_null=True), "postgresql"
-    ),
+    "JSONField": lambda _: Json(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql"),
 }
 _BY_DB_TYPE: dict[str, type[TypeEngine[Any]]] = {
     "hstore": postgresql.HSTORE,

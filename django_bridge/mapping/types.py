@@ -5,20 +5,22 @@ Read in SQLAlchemy 2.1.9 (``sql/type_api.py``: ``TypeDecorator``; ``sql/operator
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from sqlalchemy import Dialect, literal
+from sqlalchemy import Dialect, false, literal, true
 from sqlalchemy import types as sqltypes
+from sqlalchemy.dialects.postgresql import operators as pg_operators
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..errors import GeneratedColumn
-from .impls import impl_for, impl_of, is_range
+from .impls import Lapse, impl_for, impl_of, is_range
 from .literals import literal_of
 from .rendered import JsonText, Number
-from .values import binder, reader
+from .values import binder, reader, sent_as_they_are
 
 __all__ = ["FieldType", "type_of"]
 
@@ -55,6 +57,9 @@ _NOT_OF_THE_FIELD = frozenset(
         operators.getitem,
         operators.json_getitem_op,
         operators.json_path_getitem_op,
+        pg_operators.HAS_KEY,
+        pg_operators.PATH_EXISTS,
+        pg_operators.PATH_MATCH,
     },
 )
 """Where the other side is no value of the field: a pattern, a summand, a path."""
@@ -68,6 +73,36 @@ class Subject:
     def __init__(self, field: Any) -> None:
         self.field = field
         self.items: FieldType | None = None
+
+
+class _Comparator(TypeDecorator.Comparator[Any]):
+    """``IS`` takes a constant, and no parameter, on any family but SQLite."""
+
+    __slots__ = ()
+
+    def operate(self, op: Any, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        if op in _IS and isinstance(other[0], bool):
+            if self.type.is_plain:  # type: ignore[attr-defined]  # a FieldType
+                other = (true() if other[0] else false(),)
+            else:
+                op = _IS[op]  # a field that says in its own way what is true
+        return super().operate(op, *other, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return _compared, (type(self).__bases__[1], self.expr)
+
+
+def _compared(comparator: Any, expr: Any) -> Any:
+    return _comparator(comparator)(expr)
+
+
+@functools.cache
+def _comparator(comparator: Any) -> Any:
+    """The operators of a built-in type, for a field (``type_api.py``: ``TypeDecorator.comparator_factory``)."""
+    return type("FieldComparator", (_Comparator, comparator), {"__slots__": ()})
+
+
+_IS = {operators.is_: operators.is_not_distinct_from, operators.is_not: operators.is_distinct_from}
 
 
 class FieldType(TypeDecorator[Any]):
@@ -95,6 +130,16 @@ class FieldType(TypeDecorator[Any]):
         return self.subject.field
 
     @property
+    def comparator_factory(self) -> Any:  # type: ignore[override]  # a property in SQLAlchemy's TypeDecorator too
+        """The operators of the nearest built-in type."""
+        return _comparator(self.general.comparator_factory)  # type: ignore[arg-type]  # a class, of each of ours
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its values are sent as they are."""
+        return sent_as_they_are(_output(self.field)) is not None
+
+    @property
     def python_type(self) -> type[Any]:
         """The type of its values, as far as the nearest built-in type knows."""
         return self.general.python_type
@@ -115,6 +160,8 @@ class FieldType(TypeDecorator[Any]):
         if op in _NOT_OF_THE_FIELD:
             if _output(self.field).get_internal_type() == "DurationField":
                 return self if isinstance(value, timedelta) else literal(value).type  # a span, or how many of them
+            if isinstance(value, timedelta):
+                return Lapse()
             return self.general.coerce_compared_value(op, value)
         if is_range(_output(self.field)) and not isinstance(value, str | list | tuple) and not _is_range_value(value):
             return self.items  # what may lie in the range

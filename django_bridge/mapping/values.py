@@ -11,6 +11,7 @@ import datetime
 import ipaddress
 import socket
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from ..errors import FieldValueError
 from .backends import backend_of, vendor_of
 from .impls import is_array
 
-__all__ = ["binder", "reader"]
+__all__ = ["binder", "reader", "sent_as_they_are"]
 
 Converter = Callable[[Any], Any]
 
@@ -40,7 +41,7 @@ def binder(field: Any, dialect: Dialect) -> Converter:
     backend = backend_of(dialect)
     prepare = field.get_db_prep_save
     is_json = field.get_internal_type() == "JSONField"
-    plain = _sent_as_they_are(field, backend)
+    plain = sent_as_they_are(field)
     names_uuids = backend.vendor == "mysql"  # MariaDB's own uuid, for which mysqlclient would call str() too
     key = _of_a_composite_key(field)
 
@@ -110,7 +111,7 @@ _PLAIN: dict[type[Any], tuple[type[Any], ...]] = {
 _PREPARING = ("get_prep_value", "get_db_prep_value", "get_db_prep_save", "to_python")
 
 
-def _sent_as_they_are(field: Any, backend: Any) -> type[Any] | None:
+def sent_as_they_are(field: Any) -> type[Any] | None:
     """The type whose values nothing is done to; on PostgreSQL SQLAlchemy's cast says what psycopg's wrapper would."""
     target = field
     while isinstance(target, models.ForeignKey):
@@ -184,11 +185,11 @@ def _is_of_django(function: Any) -> bool:
 
 def _from_driver(kind: str, dialect: Dialect) -> Converter | None:
     """What makes of this driver's value what Django's own driver gives."""
-    if getattr(dialect, "gives_djangos_values", False):
-        return None
     vendor = vendor_of(dialect)
     if vendor == "mysql":
-        return _FROM_ASYNCMY.get(kind)
+        return _FROM_MYSQL.get(kind)  # of its own driver too: what CASE and COALESCE give may be text on both
+    if getattr(dialect, "gives_djangos_values", False):
+        return None
     if vendor == "postgresql" and kind in {"GenericIPAddressField", "IPAddressField"}:
         return _address
     if vendor == "postgresql" and kind == "DateTimeField" and not settings.USE_TZ:
@@ -197,15 +198,44 @@ def _from_driver(kind: str, dialect: Dialect) -> Converter | None:
 
 
 def _time(value: Any) -> Any:
-    return (_MIDNIGHT + value).time() if isinstance(value, datetime.timedelta) else value
+    if isinstance(value, str):
+        return datetime.time.fromisoformat(value)
+    if not isinstance(value, datetime.timedelta):
+        return value
+    if not 0 <= value.days < 1:
+        raise ValueError("a TIME that is no time of day")  # as Django says of it
+    return (_MIDNIGHT + value).time()
 
 
 def _date(value: Any) -> Any:
-    """A date that is none, such as 0000-00-00, is text to asyncmy, and None to Django."""
-    return None if isinstance(value, str) else value
+    return _from_text(datetime.date.fromisoformat, value)
 
 
-_FROM_ASYNCMY: dict[str, Converter] = {"TimeField": _time, "DateField": _date, "DateTimeField": _date}
+def _moment(value: Any) -> Any:
+    return _from_text(datetime.datetime.fromisoformat, value)
+
+
+def _from_text(parse: Callable[[str], Any], value: Any) -> Any:
+    """A date that is none, such as 0000-00-00, is text to asyncmy, and None to Django; so is one out of a CASE."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse(value)
+    except ValueError:
+        return None
+
+
+def _span(value: Any) -> Any:
+    """A sum of microseconds, or a part of one, is a DECIMAL."""
+    return round(value) if isinstance(value, Decimal) else value
+
+
+_FROM_MYSQL: dict[str, Converter] = {
+    "DateField": _date,
+    "DateTimeField": _moment,
+    "DurationField": _span,
+    "TimeField": _time,
+}
 
 
 def _address(value: Any) -> Any:

@@ -122,6 +122,11 @@ class OnSeat(Shares):
 
     ensure_connection = _EnsureConnection()
 
+    def _cursor(self, name: Any = None) -> Any:
+        if on_the_loop() and not in_greenlet():  # DJANGO_ALLOW_ASYNC_UNSAFE lets it come here
+            self.seat.call(_nothing)
+        return super()._cursor(name)  # type: ignore[misc]  # Django's, which its stubs leave out
+
     def connect(self) -> None:
         if not self.in_atomic_block:  # in one, only the seat was left for a moment before its first statement
             self._begin_anew()

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from MySQLdb.connections import Connection
-from MySQLdb.constants import CLIENT
 
 from asyncdb.errors import ConfigurationError
 from django_bridge.conf import config_for
+
+
+class CLIENT:
+    """The protocol's own, as ``MySQLdb.constants.CLIENT`` has them: these tests need no mysqlclient."""
+
+    FOUND_ROWS, INTERACTIVE, MULTI_STATEMENTS = 2, 1024, 65536
+
 
 KEY = Path(__file__)  # any file that can be read
 
@@ -86,7 +91,13 @@ def as_plain(config: Any, name: str) -> Any:
     return value.get_secret_value() if name == "password" and value else value
 
 
+@pytest.mark.families("mariadb", "mysql")
 def test_every_parameter_of_mysqlclient_is_honoured_or_refused() -> None:
+    from MySQLdb import constants
+    from MySQLdb.connections import Connection
+
+    for name in ("FOUND_ROWS", "INTERACTIVE", "MULTI_STATEMENTS"):
+        assert getattr(CLIENT, name) == getattr(constants.CLIENT, name)
     known = set(re.findall(r":param (?:\w+ )?(\w+):", Connection.__init__.__doc__ or ""))
     assert len(known) > 25
     assert known - HONOURED.keys() - REFUSED.keys() == set()

@@ -207,6 +207,7 @@ def test_makemigrations_goes_on_without_the_server() -> None:
     assert "pip install mysqlclient" in printed
 
 
+@pytest.mark.families("mariadb", "mysql")
 def test_with_mysqlclient_nothing_of_ours_is_used() -> None:
     printed = python(
         """

@@ -110,6 +110,7 @@ def postgresql_ca(tmp_path: Any) -> str:
     return str(make_certificates(tmp_path).ca)
 
 
+@pytest.mark.families("postgresql")  # a system's libpq, which may not know the keyword, is what others have
 def test_what_the_project_says_of_it_is_honoured() -> None:
     config = DatabaseConfig.of(
         family="postgresql", host="db", driver_options={"require_auth": "password", "gssencmode": "prefer"}
