@@ -49,6 +49,8 @@ class Pool(AsyncAdaptedQueuePool):
     _invalidate_time: float
     listeners_of_ours = 0
     """Listeners to ``connect`` that SQLAlchemy added for the dialect; further ones may have made settings."""
+    admit: Callable[[], None] | None = None
+    """Asked before each checkout, which it refuses by an error of its own."""
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class Pool(AsyncAdaptedQueuePool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
-        made.listeners_of_ours = self.listeners_of_ours
+        made.listeners_of_ours, made.admit = self.listeners_of_ours, self.admit
         return made
 
     @property
@@ -163,6 +165,8 @@ class Pool(AsyncAdaptedQueuePool):
         return self._get_for(asyncio.current_task())
 
     def _get_for(self, holder: asyncio.Task[Any] | None) -> ConnectionPoolEntry:
+        if self.admit is not None:
+            self.admit()
         record = self._take(holder)
         try:
             self._replace_if_unfit(record)

@@ -22,9 +22,11 @@ from asyncdb.greenlets import in_greenlet
 
 from .conf import bridge_for, settings_of
 from .elsewhere import Elsewhere
+from .in_tests import note, watched
+from .lending import adopted, is_lent, visible
 from .loops import on_the_loop
 from .scope_threads import scope_of_this_thread
-from .scopes import Scope, inherited, lending, visible
+from .scopes import Scope, inherited
 from .seats import Seat
 from .wrappers.base import OnSeat, forget_facts, share_view
 from .wrappers.families import has_driver, wrapper_on
@@ -60,8 +62,10 @@ class Storage:
                 return there.elsewhere[alias]
         seen = (visible.get() or {}).get(alias)
         # One whose transaction is over is what a block that was never left has left in the thread's context.
-        if seen is not None and seen.in_atomic_block and (lending.get() or on_the_loop()):
+        if seen is not None and seen.in_atomic_block and (is_lent() or on_the_loop()):
             return seen
+        if seen is None and watched() and adopted():
+            return getattr(self, alias)
         return getattr(self._djangos, alias)
 
     def __setattr__(self, alias: str, wrapper: Any) -> None:
@@ -69,7 +73,9 @@ class Storage:
         if there is not None and (alias in there.wrappers or is_native(alias)):
             there.wrappers[alias] = wrapper
         else:
-            setattr(self._djangos, alias, _for_a_thread(wrapper) if isinstance(wrapper, OnSeat) else wrapper)
+            own = _for_a_thread(wrapper) if isinstance(wrapper, OnSeat) else wrapper
+            note(own)
+            setattr(self._djangos, alias, own)
 
     def __delattr__(self, alias: str) -> None:
         there = _scope_here()
@@ -81,6 +87,8 @@ def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
     guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
+        for wrapper in connections.all(initialized_only=True):
+            note(wrapper)
         _handler._connections = Storage(_handler._connections, database)
 
 

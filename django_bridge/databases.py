@@ -11,17 +11,20 @@ from typing import Any, ClassVar
 from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from asyncdb import Database, Session, registry
 from asyncdb.config import IsolationLevel
+from asyncdb.engine import pool_of
+from asyncdb.health import Health
 from asyncdb.transaction import Lent, innermost
 
-from . import connections
+from . import connections, in_tests
 from .conf import bridge_for, config_for
 from .connected import announce
 from .errors import JoinRefused, ScopeOwnedByTask
-from .joined.caller import caller_beneath, is_in_a_test, is_of_an_async_view, where_the_orm_is
+from .in_tests import is_in_a_test
+from .joined.caller import caller_beneath, is_of_an_async_view, where_the_orm_is
 from .joined.database import JoinedDatabases
 from .scopes import changed_seat, has_caller, has_its_own_scope
 from .wrappers import mysqldb
@@ -36,6 +39,11 @@ class BridgedDatabase(Database):
 
     In tests (``TestCase``, pytest-django's ``db``) it joins too, unless ``ASYNC_DB[alias]["join"]`` is ``"never"``.
     """
+
+    def _make_engine(self) -> AsyncEngine:
+        engine = super()._make_engine()
+        pool_of(engine).admit = partial(in_tests.admit, self.config.alias)
+        return engine
 
     def session(self, *, join: bool = False, **options: Any) -> AbstractAsyncContextManager[Session]:
         """As :meth:`asyncdb.Database.session`; ``join`` takes part in the transaction of the sync code beneath.
@@ -78,6 +86,16 @@ class BridgedDatabase(Database):
                     raise
                 return self._session_of_its_own()  # the block around is another task's, which this one has left
         return _Door(self, "_session_for_statement", {}, join=False)
+
+    async def health(self, *, timeout: float = 5.0) -> Health:
+        """As :meth:`asyncdb.Database.health`; in a test that rolls back it asks the test's own connection.
+
+        - **errors**: that of a test's blocker, where a test may not touch the database.
+        """
+        in_tests.require_allowed(self.config.alias)
+        held = in_tests.held().get(self.config.alias)
+        place = await self.place(join=False, with_the_orm=False) if held is not None else self
+        return await (super().health(timeout=timeout) if place is self else place.health(timeout=timeout))
 
     async def place(self, *, join: bool, with_the_orm: bool) -> Any:
         """Where a session belongs: here, or on a connection of Django's."""

@@ -22,6 +22,7 @@ from . import drift, lazy, scopes
 from ._foundation import SUPPORTED_DJANGO
 from .atomic_requests import async_views_too
 from .conf import process_mode
+from .lending import ExecutorByThread
 from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step
 from .ownership import errand_to_its_end
 
@@ -102,6 +103,7 @@ def _hooks() -> Iterator[_Hook]:
                 yield _Hook(module, "sync_to_async", native)
     yield _Hook(AsyncToSync, "__call__", await_in_greenlet(AsyncToSync.__call__))
     yield _Hook(SyncToAsync, "thread_handler", errand_to_its_end(SyncToAsync.thread_handler))
+    yield _Hook(SyncToAsync, "single_thread_executor", ExecutorByThread(SyncToAsync.single_thread_executor))
     iterable = importlib.import_module("django.db.models.query").BaseIterable
     yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")

@@ -27,10 +27,11 @@ from django.db.models import Model, QuerySet
 from asyncdb.greenlets import await_, in_greenlet
 
 from .connections import is_native, spare_wrappers, threads_are_used
+from .in_tests import never_beside, watched
 from .joined.caller import lent_by_a_test, turn_of_this_task
 from .joined.turns import somebody_has_a_turn
 from .loops import on_the_loop
-from .scopes import Scope, enabled, enter, inherited, leave, left_to_django, usable
+from .scopes import Scope, enabled, enter, has_caller, inherited, leave, left_to_django, usable
 
 __all__ = [
     "asyncio_in_order",
@@ -72,6 +73,8 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
     """Stands in for ``sync_to_async``: the function runs in a greenlet on the loop where that is safe."""
     if function is None:
         return functools.partial(native, thread_sensitive=thread_sensitive, **options)
+    if watched():
+        has_caller()  # before a thread is chosen: a request that a test sends belongs to the test
     if thread_sensitive and not options and _is_safe(function):
         return functools.partial(
             _next_rows if getattr(function, "__name__", "") == "next_slice" else _run_or_leave, function
@@ -89,7 +92,15 @@ async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -
     """As Django does it; but no statement falls into a block that another task has open on the same connection."""
     if somebody_has_a_turn():
         await turn_of_this_task()
+    if watched():
+        has_caller()
+        return await sync_to_async(_beside_no_test)(function, *args, **kwargs)
     return await sync_to_async(function)(*args, **kwargs)
+
+
+def _beside_no_test(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    with never_beside():
+        return function(*args, **kwargs)
 
 
 async def _next_rows(function: Callable[..., T], /, *args: Any) -> T:

@@ -87,8 +87,16 @@ def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def has_sync_caller() -> bool:
-    """Whether sync code waits beneath this task by ``async_to_sync``, in whose thread ``sync_to_async`` works."""
-    return _in_this_context() is not None and getattr(_executors, "current", None) is not None
+    """Whether sync code waits beneath this task by ``async_to_sync``, in whose thread ``sync_to_async`` works.
+
+    A task that was started with an empty context is told by its loop, as asgiref does.
+    """
+    if _in_this_context() is not None and getattr(_executors, "current", None) is not None:
+        return True
+    loops = AsyncToSync.loop_thread_executors
+    return (
+        bool(loops) and SyncToAsync.thread_sensitive_context.get(None) is None and asyncio._get_running_loop() in loops
+    )
 
 
 def acts_for(owner: asyncio.Task[Any], task: asyncio.Task[Any] | None) -> bool:

@@ -126,7 +126,7 @@ def pytest_fixture_setup(
     if fixturedef.argname == _DB_OF_PYTEST_DJANGO and _is_bridged():
         from django.db import connections
 
-        from .joined.caller import lent_to_the_loop
+        from .lending import lent_to_the_loop
 
         lent = ExitStack()
         lent.enter_context(lent_to_the_loop(connections))

@@ -26,6 +26,7 @@ from asyncdb.errors import NoEventLoop
 from asyncdb.greenlets import spawned
 
 from .errors import ScopeClosed, ScopeOwnedByTask
+from .lending import adopted, is_lent
 from .loops import run_on
 from .ownership import (
     Errand,
@@ -45,11 +46,9 @@ __all__ = [
     "has_its_own_scope",
     "hidden",
     "inherited",
-    "lending",
     "on_the_pool",
     "scope",
     "usable",
-    "visible",
 ]
 
 T = TypeVar("T")
@@ -66,10 +65,6 @@ inherited: Final = _current.get
 """``inherited()`` is the scope that this context carries, whoever owns it."""
 enter: Final = _current.set
 """``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
-visible: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("django_bridge_visible", default=None)
-"""Connections of Django's threads, by alias, that code on the loop sees: their hooks, whether they are in a block."""
-lending: Final[ContextVar[bool]] = ContextVar("django_bridge_lending", default=False)
-"""Whether they are a test's, which the event loop on its thread and that loop's threads use as well."""
 _enabled = False
 _on_the_pool = False
 
@@ -427,7 +422,7 @@ def has_its_own_scope() -> bool:
 
 def has_caller() -> bool:
     """Whether sync code waits beneath this task, or a test whose connections the loop uses."""
-    return (has_sync_caller() and not _on_the_pool) or lending.get()
+    return (has_sync_caller() and not _on_the_pool) or is_lent() or adopted()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import TransactionOptions, check_owner
 
+from ..lending import visible
 from ..loops import on_the_loop
-from ..scopes import visible
 from ..shared import SharedTransaction
 from ..wrappers.shares import shared_by
 from .caller import Caller

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.db import OperationalError
+
 from asyncdb.config import DatabaseConfig
 from asyncdb.drivers.physical import Begun, Owner, PhysicalConnection
 from asyncdb.drivers.statements import Kind
@@ -118,6 +120,11 @@ class JoinedLink(_Asking):
                 )
             with unheard():
                 await_(self._turns.end(turn, failed=sql != "COMMIT"))
+
+    async def prove_alive(self, *, within: float) -> None:
+        async with asyncio.timeout(within):
+            if not await self._place.call(self.wrapper.is_usable):
+                raise OperationalError(f"the caller's connection {self.config.alias!r} does not answer")
 
     def savepoint(self, name: str) -> None:
         self.before(Kind.CONTROL)  # it stands in a block, which begins first

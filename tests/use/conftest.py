@@ -19,6 +19,8 @@ from tests.bridge.conftest import (  # noqa: F401  (fixtures)
     tx,
 )
 
+collect_ignore = ["users_tests"]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
