@@ -44,6 +44,7 @@ def register() -> None:
     checks.register(check_hooks)
     checks.register(check_fields, Tags.models)
     checks.register(check_deployment)
+    checks.register(check_wrappers)
     checks.register(check_middleware, deploy=True)
     checks.register(check_servers, Tags.database)
 
@@ -184,6 +185,42 @@ def _about_memory(alias: str, database: dict[str, Any]) -> Iterator[CheckMessage
             "nothing of what Django wrote.",
             "Use a file, or a shared one: 'NAME': 'file:shared?mode=memory&cache=shared'.",
         )
+
+
+def check_wrappers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W008 and W009: what of a project's own wrapper class is not called with the pool's connections."""
+    if foreign_asyncdb() is not None:
+        return []
+    from asyncdb.errors import ConfigurationError
+
+    from .conf import aliases, wrapper_for
+    from .wrappers.extension import overrides, unheard_hooks
+
+    try:
+        classes = {alias: type(wrapper_for(alias)) for alias in aliases()}
+    except ConfigurationError:
+        return []  # E001 says so
+    messages: list[CheckMessage] = []
+    for alias, cls in classes.items():
+        if unheard := unheard_hooks(cls):
+            messages.append(
+                _warning(
+                    "W008",
+                    f"The wrapper of database {alias!r} opens connections itself, and is not called for those of the "
+                    f"pool: {', '.join(unheard)}.",
+                    "Have it call super(), and put what it changes of the login into get_connection_params().",
+                )
+            )
+        if overrides(cls, "get_new_connection") and (overrides(cls, "close") or overrides(cls, "_close")):
+            messages.append(
+                _warning(
+                    "W009",
+                    f"{cls.__module__}.{cls.__qualname__}.close() of database {alias!r} is called where code closes "
+                    "the connection, and not where the pool does: what counts by it counts too few.",
+                    "Count by database().stats() or the metrics of the pool; silence this where nothing is counted.",
+                )
+            )
+    return messages
 
 
 def check_servers(

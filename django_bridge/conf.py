@@ -10,7 +10,8 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from django.conf import settings
@@ -68,6 +69,20 @@ class Bridge:
     join: Join = "tests"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the project's wrapper said when it was asked for connection parameters."""
+
+    config: DatabaseConfig
+    parameters: dict[str, Any] = field(repr=False)
+    put_on: dict[str, Any] = field(repr=False)
+    """What it put on itself meanwhile."""
+
+
+asked: ContextVar[Asked | None] = ContextVar("django_bridge_asked", default=None)
+"""The last answer in this context: whoever opens a connection by it need not ask again."""
+
+
 def aliases() -> list[str]:
     """All aliases of ``DATABASES``, less those of other vendors that ``ASYNC_DB`` does not name."""
     async_db = _async_db()
@@ -96,9 +111,11 @@ def config_for(alias: str) -> DatabaseConfig:
             f"MySQL, MariaDB, PostgreSQL and SQLite are bridged; leave {alias!r} to Django",
         ) from None
     draft = Draft(alias, ignored=bridge.ignore_options)
+    before = dict(vars(wrapper))
     try:
         wrapper.check_settings()
-        translate(wrapper, wrapper.get_connection_params(), draft)
+        parameters = wrapper.get_connection_params()
+        translate(wrapper, dict(parameters), draft)
     except ImproperlyConfigured as err:
         raise ConfigurationError(f"database {alias!r}: {err}") from err
     except (KeyError, TypeError, ValueError) as err:
@@ -117,7 +134,7 @@ def config_for(alias: str) -> DatabaseConfig:
         "driver_options": draft.driver_options | _mapping(alias, own, "driver_options"),
     }
     try:
-        return DatabaseConfig.of(
+        found = DatabaseConfig.of(
             alias=alias, family=wrapper.vendor, **_development() | _ages(wrapper) | draft.fields | own | merged
         )
     except ConfigurationError as err:
@@ -125,6 +142,9 @@ def config_for(alias: str) -> DatabaseConfig:
             raise
         reason = str(err).removeprefix(f"database {alias!r}: ")
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]: {reason}") from None
+    put_on = {name: value for name, value in vars(wrapper).items() if before.get(name, before) is not value}
+    asked.set(Asked(found, parameters, put_on))
+    return found
 
 
 def _development() -> dict[str, float]:

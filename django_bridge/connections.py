@@ -28,8 +28,9 @@ from .loops import on_the_loop
 from .scope_threads import scope_of_this_thread
 from .scopes import Scope, inherited
 from .seats import Seat
-from .wrappers.base import OnSeat, forget_facts, share_view
+from .wrappers.base import OnSeat, share_view
 from .wrappers.families import has_driver, wrapper_on
+from .wrappers.rest import forget_facts
 
 __all__ = ["forget", "install", "is_native", "threads_are_used"]
 

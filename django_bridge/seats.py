@@ -31,6 +31,9 @@ T = TypeVar("T")
 log = logging.getLogger("django_bridge.scope")
 
 
+_MEMORY = "its wrapper"
+
+
 class Host(Protocol):
     """Whose seat it is; see ``scopes.Scope``."""
 
@@ -159,6 +162,8 @@ class Seat:
     def holds_state(self) -> bool:
         """Whether the connection carries what another would lack: a transaction, or something left on the session."""
         link, wrapper = self.link, self.wrapper
+        if wrapper.remembers:
+            return True
         if link is None:
             return self.lost is not None
         if link.left is not None or wrapper.in_atomic_block or not wrapper.autocommit:
@@ -181,7 +186,7 @@ class Seat:
     def lose(self) -> None:
         """Gives a connection back that is of no use any more; with it goes what was left on its session."""
         if self.link is not None:
-            self.lost = self.link.left or self.lost
+            self.lost = self.link.left or self.lost or (_MEMORY if self.wrapper.remembers else None)
             self.give_back()
 
     def refuse_without_its_session(self) -> NoReturn:

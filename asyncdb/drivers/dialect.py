@@ -77,7 +77,7 @@ class PhysicalDialect(_Dialect):
                 if self.on_new_connection is not None:
                     with unheard():
                         self.on_new_connection(dbapi_connection)
-                    _forget_what_was_left(physical(dbapi_connection))
+                _forget_what_was_left(physical(dbapi_connection))
 
         return made
 

@@ -141,6 +141,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     """Whether the server was told to forget the session, and its answer is still to be read."""
     face: Any = None
     """What another library sees of this connection, kept with it."""
+    made: Any = None
+    """What that library's users have made of this connection when it was new."""
     execute_wrappers: Sequence[Any] = ()
     """What that library wants to be called around each of its statements on this connection."""
 

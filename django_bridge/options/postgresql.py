@@ -116,14 +116,19 @@ def _psycopg(wrapper: BaseDatabaseWrapper, rest: dict[str, Any], draft: Draft) -
             "psycopg2", "is Django's driver here, and the async side needs psycopg 3: pip install 'psycopg[binary]'"
         )
         return
-    ours = (None, base.Cursor, base.ServerBindingCursor)
-    if rest.pop("cursor_factory", None) not in ours:
+    factory = rest.pop("cursor_factory", None)
+    # A class made of Django's own, as instrumentation makes one, is what the ORM's cursors are made of here, too.
+    if factory is not None and not _is_made_of(factory, base.Cursor, base.ServerBindingCursor):
         draft.refuse("cursor_factory", "cannot be replaced: cursors are SQLAlchemy's")
     django_adapters = psycopg_any.get_adapters_template(settings.USE_TZ, wrapper.timezone)
     if rest.pop("context", None) not in (None, django_adapters):
         draft.refuse("context", "cannot be replaced: SQLAlchemy's types convert; use a TypeDecorator")
     draft.driver_options["prepare_threshold"] = rest.pop("prepare_threshold", None)
     rest.pop("autocommit", None)  # Django sets it itself after it connected
+
+
+def _is_made_of(factory: Any, *classes: type[Any]) -> bool:
+    return isinstance(factory, type) and issubclass(factory, classes)
 
 
 def _session(wrapper: BaseDatabaseWrapper, options: Mapping[str, Any], draft: Draft) -> None:

@@ -1,7 +1,8 @@
 """What holds of Django's wrapper on a scope's seat, whatever the family.
 
-The wrapper is of a class made of the family's mixin and the project's own wrapper class, so that what the project
-(or a third party) put into its class stays. It never connects by itself: the seat has the connection.
+The wrapper is of a class made of the project's own wrapper class and of the family's mixin beneath it, so that what the
+project (or a third party) put into its class is called as on stock (``extension``, ``own``). It never connects by
+itself: the seat has the connection.
 
 Read in Django 5.2 and 6.1 (``db/backends/base/base.py``); the methods are listed in ``drift.json``.
 """
@@ -23,7 +24,6 @@ from django.db.backends.signals import connection_created
 from django.db.backends.utils import debug_transaction
 from django.db.transaction import TransactionManagementError
 from django.db.utils import OperationalError
-from django.utils.functional import cached_property
 
 import asyncdb
 from asyncdb.drivers.bounds import ends_the_same_again
@@ -38,13 +38,19 @@ from ..errors import CommitInDoubt, ScopeClosed
 from ..loops import on_the_loop
 from ..scopes import Scope
 from ..seats import Seat
+from .hooked import Hooked
+from .own import HookFailed
+from .rest import Rest
 from .shares import Shares, awaited
 
 T = TypeVar("T")
 EAGER = TransactionOptions(eager=True)
-_PLAIN = (str, int, float, bool, type(None), tuple, frozenset, set, dict, list)
-_facts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-"""What the wrappers of each alias, and their features, have learned of the server."""
+_BOOKKEEPING = frozenset({
+    "_brought", "_due", "_lost_alone", "_manual", "_rest", "_seated",
+    "_sets_autocommit", "_switches", "_was_closed", "autocommit", "begins_with", "facade", "health_checks_enabled",
+    "hooks_wait", "login_parameters", "making", "seat", "shared", "state_by_new_connection",
+})  # fmt: skip
+"""What the bridge itself keeps on a wrapper."""
 
 
 class _EnsureConnection:
@@ -71,7 +77,7 @@ def _nothing() -> None:
     """Nothing to do."""
 
 
-class OnSeat(Shares):
+class OnSeat(Hooked, Shares):
     """Mixin of the project's own wrapper: its connection is the one on the seat."""
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
@@ -81,13 +87,19 @@ class OnSeat(Shares):
     _was_closed = False
     _brought: Sequence[Any] = ()
     """Execute wrappers that receivers of ``connection_created`` put on the connection that sits here."""
-    _known = 0
+    _rest: Rest | None = None
     _lost_alone = False
     """Whether the connection was lost with a statement beside which it carried nothing."""
     _manual = False
     """Whether the user switched autocommit off, so that a transaction follows upon another."""
     begins_with = EAGER
     """What the next BEGIN says."""
+    begins_by_autocommit = False
+    """Whether Django would begin by ``_set_autocommit(False)``, in which its class has a say."""
+    remembers = False
+    """Whether something was put on the wrapper that may be true of the connection that is there, and of no other."""
+    _is_djangos_own = False
+    _sets_autocommit = _switches = False
 
     def take_seat(self, seat: Seat) -> None:
         """Becomes the wrapper of ``seat``."""
@@ -98,14 +110,17 @@ class OnSeat(Shares):
         self.queries_log = deque(maxlen=self.queries_limit)
         self.execute_wrappers = []
         self._thread_ident = get_ident()
-        if not self._known:
-            _teach(self)
-            self._known = self._knowledge()
+        if self._rest is None:
+            self._rest = Rest(self, _BOOKKEEPING)
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is left of who used it, so that another scope may have it."""
-        return not (
+        """Whether nothing is left of who used it, so that another scope may have it: Django's own class, unchanged."""
+        return self._is_djangos_own and not self._is_in_use and self._rest is not None and self._rest.restore(self)
+
+    @property
+    def _is_in_use(self) -> bool:
+        return bool(
             self.connection is not None
             or self.in_atomic_block
             or self.run_on_commit
@@ -113,6 +128,7 @@ class OnSeat(Shares):
             or self.queries_log
             or self.force_debug_cursor
             or self.needs_rollback
+            or cast("Any", self).rollback_exc
             or self.closed_in_transaction
             or self._manual
             or self._thread_sharing_count
@@ -127,7 +143,8 @@ class OnSeat(Shares):
             self.seat.call(_nothing)
         return super()._cursor(name)  # type: ignore[misc]  # Django's, which its stubs leave out
 
-    def connect(self) -> None:
+    def sit(self) -> None:
+        """Becomes connected: by the connection on the seat, whatever has to be done for each physical one is done."""
         if not self.in_atomic_block:  # in one, only the seat was left for a moment before its first statement
             self._begin_anew()
         self.health_check_done, self.health_checks_enabled = True, self.settings_dict["CONN_HEALTH_CHECKS"]
@@ -168,12 +185,8 @@ class OnSeat(Shares):
         if self._brought:
             del self.execute_wrappers[: len(self._brought)]
             self._brought = ()
-        if self._knowledge() > self._known:
-            _learn(self)
-            self._known = self._knowledge()
-
-    def _knowledge(self) -> int:
-        return len(self.__dict__) + len(self.features.__dict__)
+        if self._rest is not None:
+            self._rest.learn(self)
 
     def copy(self, alias: str | None = None) -> Any:
         """Another connection, Django's own: nobody's seat."""
@@ -236,6 +249,10 @@ class OnSeat(Shares):
             self.seat.lost = None
 
     def _close(self) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        """What ``close()`` of the driver's connection does: this one goes back to its pool."""
         self._was_closed = True
         with contextlib.suppress(ScopeClosed):  # with its scope the connection went
             self.seat.call(self.seat.give_back)
@@ -257,7 +274,7 @@ class OnSeat(Shares):
         In a transaction it must be the transaction's own, and where the session was changed the one that carries it:
         there the family decides, as in Django.
         """
-        if self.in_atomic_block or not self.autocommit or self.seat.session_changed:
+        if self.in_atomic_block or not self.autocommit or self.seat.session_changed or self.remembers:
             return super().chunked_cursor()
         apart = self._apart()
         with apart.seat.held():
@@ -283,7 +300,11 @@ class OnSeat(Shares):
     def _start_transaction_under_autocommit(self) -> None:
         tell("Django", self.alias, "BEGIN")
         with debug_transaction(self, "BEGIN"), self.wrap_database_errors:
-            self.seat.call(self._want_transaction)
+            if self.begins_by_autocommit:
+                self._sets_autocommit = True
+                self._set_autocommit(False)  # noqa: FBT003  (Django's signature)
+            else:
+                self.seat.call(self._want_transaction)
 
     def _want_transaction(self) -> None:
         link = self.taken()
@@ -293,7 +314,11 @@ class OnSeat(Shares):
         link.want_transaction()
 
     def _set_autocommit(self, autocommit: bool) -> None:  # noqa: FBT001  (Django's signature)
+        begins, self._sets_autocommit = self._sets_autocommit, False
         with self.wrap_database_errors:
+            if begins and not autocommit:
+                self.seat.call(self._want_transaction)
+                return
             manual, self._manual = self._manual, not autocommit
             if not autocommit:
                 self.seat.call(self._want_transaction)
@@ -303,7 +328,18 @@ class OnSeat(Shares):
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:  # noqa: FBT001  (Django's signature)
         if autocommit and self.connection is None and self.autocommit and not self.in_atomic_block:
             return  # a block ends whose connection was lost: to connect would hide its error behind another
-        super().set_autocommit(autocommit, *args, **kwargs)
+        self._switches = True
+        try:
+            super().set_autocommit(autocommit, *args, **kwargs)
+        finally:
+            self._switches = False
+
+    def switch_driver(self, autocommit: bool) -> None:  # noqa: FBT001
+        """What the driver's own switch does, by which a project's ``_set_autocommit()`` may go."""
+        if self._switches:
+            OnSeat._set_autocommit(self, autocommit)
+        else:
+            self.set_autocommit(autocommit)
 
     def _commit(self) -> None:
         if self.connection is None and not self.autocommit:
@@ -376,6 +412,8 @@ class OnSeat(Shares):
             return seat.link
         try:
             link = seat.taken()
+        except HookFailed as err:
+            raise (err.orig or err) from None  # as on stock: it is the project's own
         except (ConnectFailed, PoolError) as err:
             raise OperationalError(str(err)) from err
         if link.execute_wrappers:
@@ -391,7 +429,7 @@ class OnSeat(Shares):
         if self.shared is not None:
             self.shared.before(statement)
             seat.used = True
-        if found.reads_left and not found.left and not seat.used:
+        if found.reads_left and not found.left and not seat.used and link.made is None:
             _refuse_reading(seat.alias)
         seat.used = True
         beside = link.begun is not Begun.NO and self.autocommit and not self.in_atomic_block
@@ -442,12 +480,16 @@ class OnSeat(Shares):
                 link.doom = link.doom or "the server ended it"
         if not self.in_atomic_block and self.autocommit:
             if link.doom is not None:
-                alone = not (link.left or seat.streams or self.shared or seat.is_lent)
+                alone = not (link.left or seat.streams or self.shared or seat.is_lent or self.remembers)
                 lost = isinstance(error, Exception) and not ends_the_same_again(error)
                 self._lost_alone = alone and lost and link.config.retry_lost_reads
                 seat.lose()  # the next statement takes another
             elif link.begun is Begun.NO:
                 link.errors_met = False  # a statement that fails in autocommit leaves no transaction
+
+    def adopt_cursor(self, cursor: Any, *, streams: bool = False) -> Any:
+        """Makes sure that a cursor, from wherever the project's class has it, is one of the bridge's."""
+        return cursor
 
     def register(self, cursor: object, *, streams: bool = False) -> None:
         """Keeps the connection while ``cursor`` is open, unless the operation that runs keeps it anyway."""
@@ -466,48 +508,10 @@ def _refuse_reading(alias: str) -> NoReturn:
     )
 
 
-# -- classes, and what their wrappers have learned of the server -----------------------------------------------------
-
-_classes: dict[type[BaseDatabaseWrapper], type[BaseDatabaseWrapper]] = {}
-
-
-def seated_class(project_class: type[BaseDatabaseWrapper], mixin: type[OnSeat]) -> type[BaseDatabaseWrapper]:
-    """The class of a project's wrapper on a seat."""
-    if (found := _classes.get(project_class)) is None:
-        names = {"__module__": project_class.__module__, "__qualname__": project_class.__qualname__}
-        found = type(project_class.__name__, (mixin, project_class), names | {"project_class": project_class})
-        _classes[project_class] = found
-    return found
-
-
-def forget_facts() -> None:
-    """Forgets what wrappers have learned of servers and settings."""
-    _facts.clear()
-
-
-def _learn(wrapper: Any) -> None:
-    """Keeps what a wrapper has asked the server, as far as it is plain data: its version, its features."""
-    _facts[wrapper.alias] = (_plain(wrapper), _plain(wrapper.features))
-
-
-def _teach(wrapper: Any) -> None:
-    """Spares a new wrapper the questions that others of its alias have asked."""
-    if facts := _facts.get(wrapper.alias):
-        wrapper.__dict__.update(facts[0])
-        wrapper.features.__dict__.update(facts[1])
-
-
-def _plain(owner: Any) -> dict[str, Any]:
-    cls = type(owner)
-    return {
-        name: value
-        for name, value in owner.__dict__.items()
-        if isinstance(getattr(cls, name, None), cached_property) and isinstance(value, _PLAIN)
-    }
-
-
 def share_view(wrapper: Any, other: Any) -> None:
     """Gives a wrapper the query log, the execute wrappers and the debug flag of another one of its alias."""
     wrapper.queries_log = other.queries_log
     wrapper.execute_wrappers = list(other.execute_wrappers)
     wrapper.force_debug_cursor = other.force_debug_cursor
+    if other._is_djangos_own and other._rest is not None:
+        vars(wrapper).update(other._rest.put_on(other, plain=True))

@@ -10,7 +10,7 @@ from django.db.utils import load_backend
 
 from ..conf import settings_of
 from ..seats import Seat
-from .base import seated_class
+from .classes import seated_class
 
 __all__ = ["has_driver", "project_class", "wrapper_on"]
 

@@ -129,7 +129,7 @@ class _Connection:
         return text.encode() if isinstance(value, bool) else text
 
     def autocommit(self, enabled: bool) -> None:  # noqa: FBT001  (mysqlclient's signature)
-        self._wrapper.set_autocommit(bool(enabled))
+        self._wrapper.switch_driver(bool(enabled))
 
     def commit(self) -> None:
         self._wrapper.seat.call(self._wrapper._end, "COMMIT")
@@ -138,7 +138,7 @@ class _Connection:
         self._wrapper.seat.call(self._wrapper._end, "ROLLBACK")
 
     def close(self) -> None:
-        self._wrapper._close()
+        self._wrapper.let_go()
 
 
 class Cursor:

@@ -38,7 +38,7 @@ class OnPostgreSQLSeat(OnSeat):
     def _sit_on_taken(self) -> Face:
         link = self.taken()
         if link.face is None:
-            link.face = Face(link, self)
+            link.face = Face(link, self.login_parameters or cast("Any", self).get_connection_params())
         face: Face = link.face
         face.wrapper = self
         return face
@@ -48,15 +48,22 @@ class OnPostgreSQLSeat(OnSeat):
             self.connection.wrapper = None
         super().unseated()
 
+    def rebind(self, facade: Any) -> None:
+        facade.wrapper = self
+
     def create_cursor(self, name: str | None = None) -> Any:
         try:
             cursor: Any = super().create_cursor(name)
         except psycopg.OperationalError as err:  # the server has ended it meanwhile, which was heard before this
             self.seat.call(self.failed, err)
             raise
-        if not isinstance(cursor, _Seated):
-            cursor.__class__ = _seated(type(cursor))
-        self.register(cursor, streams=name is not None)
+        return self.adopt_cursor(cursor, streams=name is not None)
+
+    def adopt_cursor(self, cursor: Any, *, streams: bool = False) -> Any:
+        if isinstance(cursor, psycopg.Cursor | psycopg.ServerCursor):
+            if not issubclass(type(cursor), _Seated):
+                cursor.__class__ = _seated(type(cursor))
+            self.register(cursor, streams=streams)
         return cursor
 
     def _end(self, sql: str) -> None:
@@ -132,7 +139,7 @@ class _BothTypes(TypesRegistry):
 class Face(psycopg.Connection[Any]):
     """The synchronous face: what Django calls the connection."""
 
-    def __init__(self, link: Any, wrapper: Any) -> None:
+    def __init__(self, link: Any, parameters: Any) -> None:
         self._asynchronous: psycopg.AsyncConnection[Any] = link.raw
         pgconn = self._asynchronous.pgconn
         handlers = pgconn.notice_handler, pgconn.notify_handler
@@ -143,7 +150,6 @@ class Face(psycopg.Connection[Any]):
         self._autocommit = True
         self.lock = _OneAtATime()  # type: ignore[assignment]  # all that psycopg asks of a lock
         self.wrapper: Any = None
-        parameters = wrapper.get_connection_params()
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
 
@@ -156,7 +162,7 @@ class Face(psycopg.Connection[Any]):
 
     @autocommit.setter
     def autocommit(self, value: bool) -> None:
-        self._seated().set_autocommit(value)
+        self._seated().switch_driver(value)
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         wrapper = self._seated()
@@ -200,7 +206,7 @@ class Face(psycopg.Connection[Any]):
 
     def close(self) -> None:
         if self.wrapper is not None:
-            self.wrapper._close()
+            self.wrapper.let_go()
 
 
 class _Seated:

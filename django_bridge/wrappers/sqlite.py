@@ -24,8 +24,11 @@ class OnSQLiteSeat(OnSeat):
         return InThread(self)
 
     def create_cursor(self, name: str | None = None) -> Any:
-        cursor = super().create_cursor(name)
-        self.register(cursor)
+        return self.adopt_cursor(super().create_cursor(name))
+
+    def adopt_cursor(self, cursor: Any, *, streams: bool = False) -> Any:
+        if isinstance(cursor, Cursor):
+            self.register(cursor)
         return cursor
 
     def chunked_cursor(self) -> Any:
@@ -85,7 +88,7 @@ class InThread:
         self._wrapper.seat.call(self._wrapper._end, "ROLLBACK")
 
     def close(self) -> None:
-        self._wrapper._close()
+        self._wrapper.let_go()
 
     def __getattr__(self, name: str) -> Any:
         value = self._wrapper.in_thread(lambda real: getattr(real, name))

@@ -12,7 +12,6 @@ import pytest
 from django.db import connection as django_default
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
-from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.utils import ProgrammingError
 from sqlalchemy import literal, make_url, select, text
 
@@ -214,9 +213,9 @@ async def test_sqlite_has_djangos_functions(bridged: Any) -> None:
 
 
 @pytest.mark.families("sqlite")
-async def test_a_spatialite_that_is_missing_is_named(bridged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SQLite, "lib_spatialite_paths", ["/nonexistent/mod_spatialite"], raising=False)
-    with pytest.raises(ConnectFailed, match=r"'default'.*tried /nonexistent/mod_spatialite.*SPATIALITE_LIBRARY_PATH"):
+async def test_a_spatialite_that_is_missing_is_named(bridged: Any) -> None:
+    bridged(ENGINE="tests.bridge.instrumented.spatialite")
+    with pytest.raises(ConnectFailed, match=r"'default'.*get_new_connection.*names tried: /nonexistent/mod_spatialite"):
         await database().fetch_val(text("SELECT 1"))
 
 
