@@ -22,6 +22,8 @@ from asyncdb.errors import AsyncDBError, ConfigurationError  # noqa: E402
 
 from .conf import aliases, bridge_for, config_for  # noqa: E402
 from .databases import database  # noqa: E402
+from .scopes import enabled  # noqa: E402
+from .unsettled import complaints  # noqa: E402
 
 __all__ = ["get_asgi_application"]
 
@@ -43,9 +45,14 @@ def get_asgi_application() -> _Application:
     """Returns Django's ASGI application, which in addition answers ``lifespan``.
 
     - **errors**: none; wrong settings are ``lifespan.startup.failed`` with a message. A server that cannot be
-      reached is one warning and a lazy start, unless ``ASYNC_DB[alias]["require_at_startup"]``.
+      reached is one warning and a lazy start, unless ``ASYNC_DB[alias]["require_at_startup"]``. What check W006 says
+    is a warning too.
     """
-    return _WithLifespan(django_asgi.get_asgi_application())
+    application = _WithLifespan(django_asgi.get_asgi_application())
+    if enabled():
+        for complaint in complaints().values():
+            log.warning("%s Name it in ASYNC_DB_THREAD_LOCALS (check W006)", complaint)
+    return application
 
 
 class _WithLifespan:

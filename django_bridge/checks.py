@@ -42,6 +42,7 @@ def register() -> None:
     checks.register(check_asyncdb)
     checks.register(check_settings)
     checks.register(check_hooks)
+    checks.register(check_thread_locals)
     checks.register(check_fields, Tags.models)
     checks.register(check_deployment)
     checks.register(check_wrappers)
@@ -72,6 +73,37 @@ def check_hooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             f"Django {django.get_version()} or asgiref has changed what the bridge hooks: {', '.join(names)}.",
             "Upgrade django-asyncdb, or set ASYNC_DB_MODE=threads in the environment until it knows this release.",
         )
+    ]
+
+
+def check_thread_locals(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W006 and W007: a ``threading.local`` of the project that no list names, and a setting that names none."""
+    if foreign_asyncdb() is not None or django.VERSION[:2] not in SUPPORTED_DJANGO:
+        return []
+    from asyncdb.errors import ConfigurationError
+
+    from .conf import process_mode, thread_locals
+    from .scopes import enabled
+    from .unsettled import complaints, import_what_requests_use, not_found
+
+    if process_mode() != "native" or not enabled():
+        return []
+    try:
+        thread_locals()
+    except ConfigurationError as err:
+        return [_warning("W007", str(err), "Correct ASYNC_DB_THREAD_LOCALS: until then nothing of it is honoured.")]
+    import_what_requests_use()
+    return [
+        *(_warning("W007", message, "Correct ASYNC_DB_THREAD_LOCALS.") for message in not_found()),
+        *(
+            _warning(
+                "W006",
+                message,
+                f"If it holds the user, tenant or context of a request: ASYNC_DB_THREAD_LOCALS = [{path!r}]. If it is "
+                f"to stay with its thread, a client or a cache: {{{path!r}: 'thread'}}.",
+            )
+            for path, message in complaints().items()
+        ),
     ]
 
 

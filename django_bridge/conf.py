@@ -26,7 +26,7 @@ from asyncdb.errors import ConfigurationError
 from .options import mysql, postgresql, sqlite
 from .options.draft import Draft
 
-__all__ = ["Bridge", "aliases", "bridge_for", "config_for", "wrapper_for"]
+__all__ = ["Bridge", "aliases", "bridge_for", "config_for", "thread_locals", "wrapper_for"]
 
 _Translator = Callable[[BaseDatabaseWrapper, Mapping[str, Any], Draft], None]
 _TRANSLATORS: dict[str, _Translator] = {
@@ -50,6 +50,7 @@ Mode = Literal["native", "threads"]
 _MODES: tuple[Mode, ...] = ("native", "threads")
 Join = Literal["tests", "always", "never"]
 _JOINS: tuple[Join, ...] = ("tests", "always", "never")
+_FLOWS = ("context", "thread")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,26 @@ def process_mode() -> Mode:
     if mode not in _MODES:
         raise ConfigurationError(f"the environment's ASYNC_DB_MODE must be one of {', '.join(_MODES)}, not {mode!r}")
     return mode
+
+
+def thread_locals() -> dict[str, str]:
+    """Returns what ``ASYNC_DB_THREAD_LOCALS`` says: for each dotted path ``context`` or ``thread``.
+
+    - **errors**: ``ConfigurationError``.
+    """
+    said = getattr(settings, "ASYNC_DB_THREAD_LOCALS", None) or {}
+    if isinstance(said, str) or not isinstance(said, Iterable):
+        raise ConfigurationError(
+            "ASYNC_DB_THREAD_LOCALS must be a list of dotted paths, or a dict of them: "
+            "{'shop.middleware._state': 'context', 'shop.http._client': 'thread'}"
+        )
+    found = dict(said) if isinstance(said, Mapping) else dict.fromkeys(said, "context")
+    for path, how in found.items():
+        if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+            raise ConfigurationError(f"ASYNC_DB_THREAD_LOCALS: {path!r} is no dotted path of a module's attribute")
+        if how not in _FLOWS:
+            raise ConfigurationError(f"ASYNC_DB_THREAD_LOCALS[{path!r}] must be one of {', '.join(map(repr, _FLOWS))}")
+    return found
 
 
 def wrapper_for(alias: str) -> BaseDatabaseWrapper:

@@ -105,6 +105,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
     "django.db.transaction": ("Atomic.__enter__", "Atomic.__exit__"),
     "django.dispatch.dispatcher": (
         "_run_parallel",
+        "Signal._live_receivers",
         "Signal.send",
         "Signal.asend",
         "Signal.send_robust",

@@ -18,13 +18,14 @@ import django
 from asgiref.sync import AsyncToSync, SyncToAsync
 from django.apps import apps
 
-from . import drift, lazy, scopes
+from . import drift, lazy, scopes, set_apart
 from ._foundation import SUPPORTED_DJANGO
 from .atomic_requests import async_views_too
 from .conf import process_mode
 from .lending import ExecutorByThread
 from .native import asyncio_in_order, await_in_greenlet, in_order, native, rows_from_the_first_step
 from .ownership import errand_to_its_end
+from .set_apart import receivers_in_their_thread
 
 __all__ = ["install", "uninstall"]
 
@@ -72,6 +73,8 @@ def install() -> None:
         return
     lazy.install()
     _undo.append(lazy.uninstall)
+    set_apart.install()
+    _undo.append(set_apart.uninstall)
     _put(_hooks())
     scopes.enable(True)  # noqa: FBT003
 
@@ -107,6 +110,7 @@ def _hooks() -> Iterator[_Hook]:
     iterable = importlib.import_module("django.db.models.query").BaseIterable
     yield _Hook(iterable, "_async_generator", rows_from_the_first_step(iterable._async_generator))
     dispatcher: Any = importlib.import_module("django.dispatch.dispatcher")
+    yield _Hook(dispatcher.Signal, "_live_receivers", receivers_in_their_thread(dispatcher.Signal._live_receivers))
     if hasattr(dispatcher, "_run_parallel"):
         yield _Hook(dispatcher, "_run_parallel", in_order(dispatcher._run_parallel))
     else:

@@ -24,14 +24,15 @@ from django.core.signals import request_finished, request_started
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model, QuerySet
 
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import await_
 
 from .connections import is_native, spare_wrappers, threads_are_used
+from .flowing import beneath_a_plain_thread
 from .in_tests import never_beside, watched
 from .joined.caller import lent_by_a_test, turn_of_this_task
 from .joined.turns import somebody_has_a_turn
-from .loops import on_the_loop
 from .scopes import Scope, enabled, enter, has_caller, inherited, leave, left_to_django, usable
+from .set_apart import belongs_into_its_thread, in_our_greenlet
 
 __all__ = [
     "asyncio_in_order",
@@ -56,14 +57,15 @@ async def run_django(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwa
     Whatever else it does (computing, files, HTTP requests) blocks the loop: under ``DEBUG`` a warning names a function
     that blocks longer than the loop's ``slow_callback_duration`` (0.1 s) outside of database waits.
 
-    Where the default alias stays in threads (``"mode": "threads"``), the function runs in one.
+    Where the default alias stays in threads (``"mode": "threads"``), the function runs in one; so does a function whose
+    module uses a ``threading.local`` that is not settled (check W006).
 
     - **errors**: those of ``function``; ``TypeError`` for a coroutine function;
     - **cancel**: raised in ``function`` where it waits for the database; that connection is closed.
     """
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"run_django: {_name(function)} is async: await it directly")
-    if not enabled() or left_to_django() or not is_native(DEFAULT_DB_ALIAS):
+    if not enabled() or left_to_django() or not is_native(DEFAULT_DB_ALIAS) or belongs_into_its_thread(function):
         return await _in_thread(function, *args, **kwargs)
     work = _run(function, args, kwargs)
     return await (_Watched(work, _name(function)) if settings.DEBUG else work)
@@ -83,7 +85,11 @@ def native(function: Any = None, *, thread_sensitive: bool = True, **options: An
 
 
 async def _run_or_leave(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    if left_to_django() or (threads_are_used() and _stays_in_threads(function, kwargs)):
+    if (
+        left_to_django()
+        or (threads_are_used() and _stays_in_threads(function, kwargs))
+        or belongs_into_its_thread(function)
+    ):
         return await _in_thread(function, *args, **kwargs)
     return await _run(function, args, kwargs)
 
@@ -167,10 +173,6 @@ def _is_safe(function: Callable[..., Any]) -> bool:
 # -- what Django and asgiref find in the place of their own, in a greenlet of ours -----------------------------------
 
 
-def _in_our_greenlet() -> bool:
-    return in_greenlet() and on_the_loop() and isinstance(inherited(), Scope)
-
-
 def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
     """``AsyncToSync.__call__`` that awaits directly in our greenlets, where there is a loop to wait on.
 
@@ -179,9 +181,9 @@ def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if _in_our_greenlet():
+        if in_our_greenlet():
             return await_(self.awaitable(*args, **kwargs))
-        with lent_by_a_test():
+        with lent_by_a_test(), beneath_a_plain_thread():
             return original(self, *args, **kwargs)
 
     return call

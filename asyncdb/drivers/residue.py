@@ -68,7 +68,11 @@ _READS = re.compile(
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(r";\s*[^\s;]")
-"""A second statement in the same text, of which nobody looks at the first word."""
+"""A second statement in the same text."""
+_ONE_OF_SEVERAL = re.compile(
+    r"[\s(]*(?:select|explain|insert|update|delete|merge|values|savepoint|release|rollback\s+to)\b", re.IGNORECASE
+)
+"""One that may stand beside others in a text: it says what it is, and neither begins a transaction nor ends one."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
 _CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?\b([a-z_]\w*)\s*\(", re.IGNORECASE)
 _NAMES_BEFORE_COLUMNS = re.compile(
@@ -89,7 +93,9 @@ _BEFORE_BRACKETS = frozenset(
 )
 """What stands before a bracket and calls nothing."""
 _DEFINES = frozenset("create alter drop rename comment".split())
-_DEFINES_ROUTINE = re.compile(r"[\s(]*(?:create|alter|drop)\b.*\b(?:function|procedure|schema|extension)\b", re.I | re.S)
+_DEFINES_ROUTINE = re.compile(
+    r"[\s(]*(?:create|alter|drop)\b.*\b(?:function|procedure|schema|extension)\b", re.IGNORECASE | re.DOTALL
+)
 NOTHING = Residue()
 
 
@@ -117,6 +123,16 @@ def first_word(statement: str) -> str:
 
 def _of_words(words: str) -> Residue:
     words = _ADVISORY_OF_THE_TRANSACTION.sub(" ", _without_settings_of_the_transaction(words))
+    if _ANOTHER.search(words) is not None:
+        # django-pghistory and django-pgtrigger put SELECT set_config(…, true) before a statement, in one text with it.
+        parts = [part for part in words.split(";") if part.strip()]
+        if all(_ONE_OF_SEVERAL.match(part) for part in parts):
+            found = [_of_words(part) for part in parts]
+            return Residue(
+                any(one.left for one in found),
+                any(one.reads_left for one in found),
+                frozenset().union(*(one.calls for one in found)),
+            )
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
     known = first in _ROWS_AND_SCHEMA or (
