@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from asyncmy import connection as asyncmy_connection
 from asyncmy import errors
+from asyncmy.constants import FIELD_TYPE
 from asyncmy.constants.COMMAND import COM_QUERY
+from asyncmy.constants.FIELD_TYPE import BLOB
 from asyncmy.protocol import EOFPacketWrapper
 
 from .asyncmy_login import GuardedLogin
-from .mysql_literals import NO_BACKSLASH_ESCAPES, as_utf8, literal
+from .mysql_errors import ends_connection, is_complete
+from .mysql_literals import NO_BACKSLASH_ESCAPES, UnsendableParameter, as_utf8, literal
 
 _Result: Any = asyncmy_connection.MySQLResult
 """Its stubs leave out all that is private."""
@@ -29,8 +33,13 @@ UNASKED_BYTES = 1 << 20
 _COM_SET_OPTION = 0x1B  # MySQL manual, "COM_SET_OPTION"
 _MANY, _ONE = b"\x00\x00", b"\x01\x00"
 _SERVER_GONE, _SERVER_LOST, _LOCAL_INFILE_REFUSED = 2006, 2013, 2068  # MySQL manual, "Client Error Message Reference"
-_FIXED_PART = 13
-"""Bytes of a column's definition after its six strings (MySQL manual, "Column Definition")."""
+_TOO_LARGE = 1153  # ER_NET_PACKET_TOO_LARGE
+_FIXED_PART, _TYPE = 13, 7
+"""Bytes of a column's definition after its six strings, and which of them is its type; the character set is the second
+and the third (MySQL manual, "Column Definition")."""
+_KNOWN_TYPES = frozenset(value for name, value in vars(FIELD_TYPE).items() if name.isupper())
+_BINARY = (63).to_bytes(2, "little")
+"""The character set of what is no text."""
 _ONE_BYTE = 250
 _FULL_PACKET = 0xFFFFFF
 _ERROR_PACKET = 0xFF
@@ -76,6 +85,7 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
     """One reply, read without asyncmy's defects."""
 
     connection: Any
+    description: Any
 
     def _check_packet_is_eof(self, packet: Any) -> bool:
         # asyncmy 0.2.18 forgets the server's status here, which says whether a transaction is open.
@@ -104,17 +114,25 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
         return self._measure_descriptions()
 
     async def _measure_descriptions(self) -> None:
-        await self._check_descriptions()
+        unknown = await self._check_descriptions()
         await super()._get_descriptions()
+        if unknown:
+            described = list(self.description)
+            for index, type_code in unknown.items():
+                self.fields[index].type_code = type_code
+                described[index] = (described[index][0], type_code, *described[index][2:])
+            self.description = tuple(described)
 
-    async def _check_descriptions(self) -> None:
-        """Measures the columns' definitions before asyncmy reads them.
+    async def _check_descriptions(self) -> dict[int, int]:
+        """Measures the columns' definitions before asyncmy reads them; returns the types that it does not know.
 
         asyncmy 0.2.18 trusts the length of each string in them (``_read_fast``), and reads whatever memory follows.
+        It takes values of a type that it does not know for ASCII (MySQL 9's VECTOR): here they are read as bytes.
         """
+        unknown: dict[int, int] = {}
         connection = self.connection
         offset = 0  # from ``pos``: the buffer may move while more is awaited
-        for _ in range(self.field_count):
+        for index in range(self.field_count):
             protocol = connection._proto
             if protocol.length - protocol.pos < offset + 4:
                 await connection._fill_buffer(offset + 4)
@@ -126,7 +144,7 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
                 start, buffer = protocol.pos + offset, protocol.buffer
             position, end = start + 4, start + 4 + size
             if size and buffer[position] == _ERROR_PACKET:
-                return  # an error in place of the rest: asyncmy raises it
+                return unknown  # an error in place of the rest: asyncmy raises it
             for _ in range(6):
                 length = buffer[position] if position < end else end
                 if length > _ONE_BYTE:
@@ -134,8 +152,14 @@ class Reply(_Result):  # type: ignore[misc]  # its private parts have no types
                 position += length + 1
             if position + _FIXED_PART > end or size == _FULL_PACKET:
                 raise errors.InternalError("a column's definition is not as long as it says")
+            if (type_code := buffer[position + _TYPE]) not in _KNOWN_TYPES:
+                unknown[index] = type_code
+                buffer[position + _TYPE] = BLOB
+                buffer[position + 1 : position + 3] = _BINARY
             offset += 4 + size
-        _remember(self.field_count, bytes(connection._proto.buffer[connection._proto.pos :][:offset]))
+        if not unknown:
+            _remember(self.field_count, bytes(connection._proto.buffer[connection._proto.pos :][:offset]))
+        return unknown
 
 
 def _remember(columns: int, block: bytes) -> None:
@@ -162,6 +186,8 @@ class SafeConnection(GuardedLogin):
     _meter: Meter | None = None
     _transport: Any
     _result: Any
+    _agreed = 0
+    """The server's status when it was last sure how the session reads strings."""
 
     def _fill_buffer(self, need: int) -> Awaitable[None]:
         if self._meter is None or self._meter.protocol is not self._proto:
@@ -188,13 +214,26 @@ class SafeConnection(GuardedLogin):
         if meter is not None:
             meter.taken, meter.allowed, meter.whole = 0, self.max_reply_bytes, not unbuffered
         await self._execute_command(COM_QUERY, sql)
-        if unbuffered:
-            await self._read_query_result(unbuffered=True)
-        else:
-            self._result = None
-            result = Reply(self)
-            await result.read()
-            self._keep(result)
+        try:
+            if unbuffered:
+                await self._read_query_result(unbuffered=True)
+            else:
+                self._result = None
+                result = Reply(self)
+                await result.read()
+                self._keep(result)
+                if (self.server_status ^ self._agreed) & NO_BACKSLASH_ESCAPES and not result.has_next:
+                    await self._agree()
+        except errors.InternalError as err:
+            if len(sql) < _FULL_PACKET or is_complete(err.args[0] if err.args else None):
+                raise
+            # The server's refusal of a statement that it did not read to its end: asyncmy 0.2.18 counts packets, the
+            # server (MariaDB 10.11) does not count those that it did not read.
+            raise errors.OperationalError(_TOO_LARGE, "Got a packet bigger than 'max_allowed_packet' bytes") from err
+        except errors.MySQLError as err:
+            if not ends_connection(err):
+                await self._agree_after_error(sql)
+            raise
         return self._affected_rows
 
     def _require_answered(self) -> None:
@@ -216,6 +255,12 @@ class SafeConnection(GuardedLogin):
         else:
             await result.read()
         self._keep(result)
+        if (
+            (self.server_status ^ self._agreed) & NO_BACKSLASH_ESCAPES
+            and not result.has_next
+            and not result.unbuffered_active
+        ):
+            await self._agree()
 
     def _keep(self, result: Reply) -> None:
         self._result = result
@@ -234,11 +279,44 @@ class SafeConnection(GuardedLogin):
     async def show_warnings(self) -> None:
         """Nothing: asyncmy's cursor would ask the server after each statement that had a warning."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether the session knows no backslash escapes.
+
+        - **errors**: ``UnsendableParameter`` where nobody knows.
+        """
+        if (self.server_status ^ self._agreed) & NO_BACKSLASH_ESCAPES:
+            raise UnsendableParameter(
+                "the statement whose rows were streamed changed sql_mode, as the server says, and whether for the "
+                "session is not known: run a statement without parameters first",
+            )
+        return bool(self._agreed & NO_BACKSLASH_ESCAPES)
+
+    async def _agree(self) -> None:
+        """Has the server say how it reads strings, where it says that this has changed.
+
+        A stored routine that sets sql_mode sets it for itself alone, and the server's status (MySQL 9.7, MariaDB 10.11)
+        goes on saying that the session has it: a quoted backslash would then end its literal. To set the session's mode
+        to itself makes the status true again.
+        """
+        kept, rows = self._result, self._affected_rows
+        await self._execute_command(COM_QUERY, b"SET SESSION sql_mode = @@SESSION.sql_mode")
+        result = Reply(self)
+        await result.read()
+        self.server_status = self._agreed = result.server_status
+        self._result, self._affected_rows = kept, rows
+
+    async def _agree_after_error(self, sql: bytes) -> None:
+        """An error has no status; a SET of several variables may have made the first of them."""
+        if b"sql_mode" in sql.lower():
+            with suppress(errors.MySQLError):  # the statement's own error is to be raised; who asks next meets this one
+                await self._agree()
+
     def escape(self, obj: Any, mapping: Any = None) -> str:
-        return literal(obj, plain=bool(self.server_status & NO_BACKSLASH_ESCAPES))
+        return literal(obj, plain=self.plain)
 
     def literal(self, obj: Any) -> str:
-        return literal(obj, plain=bool(self.server_status & NO_BACKSLASH_ESCAPES))
+        return literal(obj, plain=self.plain)
 
     async def run_script(self, sql: str) -> None:
         """Runs what may be several statements, as mysqlclient does for what the project itself has written."""

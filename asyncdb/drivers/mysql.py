@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import re
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
-from asyncmy.charset import charset_by_name
+from sqlalchemy.dialects.mysql import BINARY, LONGBLOB, MEDIUMBLOB, TINYBLOB, VARBINARY
 from sqlalchemy.dialects.mysql.asyncmy import (
     AsyncAdapt_asyncmy_connection,
     AsyncAdapt_asyncmy_cursor,
@@ -21,6 +22,7 @@ from sqlalchemy.dialects.mysql.asyncmy import (
     MySQLDialect_asyncmy,
 )
 from sqlalchemy.dialects.mysql.mysqldb import MySQLCompiler_mysqldb
+from sqlalchemy.types import LargeBinary
 
 from ..config import DatabaseConfig
 from ..errors import ConfigurationError, TransactionMisuse
@@ -31,6 +33,7 @@ from .cursors import BoundedCursor, BoundedStreamCursor
 from .dialect import PhysicalDialect
 from .mysql_errors import INTERRUPTED, UNSENT, ends_connection, is_complete
 from .mysql_kill import IDENTITY, Identity, kill
+from .mysql_literals import BinaryParameter
 from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
 from .routines import MYSQL, Routines
 from .sockets import SocketLook, keep_alive, shut_down
@@ -47,6 +50,7 @@ DRIVER_OPTIONS = frozenset(
 _OURS = frozenset({"charset", "get_server_public_key"})
 _CHARSETS = ("utf8mb4", "utf8")
 _UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
+_NAMES_CHARSET = re.compile(r"\bnames\b|character_set|\bcharset\b", re.IGNORECASE)
 _IN_TRANSACTION = 0x0001
 _COM_RESET_CONNECTION = 0x1F
 _COM_QUIT = b"\x01\x00\x00\x00\x01"
@@ -203,8 +207,6 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     async def has_forgotten(self) -> None:
         raw = self._connection
         await raw._read_ok_packet()
-        # MySQL takes the character set of the server's settings now, not that of the login.
-        await raw.query(f"SET NAMES utf8mb4 COLLATE {charset_by_name('utf8mb4').collation}")
         await raw.select_db(self.config.database)
 
     def pause_reading(self) -> None:
@@ -260,8 +262,25 @@ class _Compiler(NotingCompiler, MySQLCompiler_mysqldb):
     pass
 
 
-class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
+class _Binary(LargeBinary):
+    """The type of what is no text: its parameters say so to the server, and come back as bytes."""
+
+    def bind_processor(self, dialect: Any) -> Any:
+        return lambda value: None if value is None else BinaryParameter(value)
+
+
+_BINARY_TYPES = (LargeBinary, BINARY, VARBINARY, TINYBLOB, MEDIUMBLOB, LONGBLOB)
+
+
+class _SilentDialect(MySQLDialect_asyncmy):
+    def on_connect(self) -> Any:
+        """Nothing: SQLAlchemy's own says SET NAMES, after ``_make_session`` has."""
+
+
+class Dialect(PhysicalDialect, _SilentDialect):
     """SQLAlchemy's MySQL and MariaDB dialect on :class:`Connection`."""
+
+    colspecs = MySQLDialect_asyncmy.colspecs | dict.fromkeys(_BINARY_TYPES, _Binary)
 
     supports_statement_cache = True
     statement_compiler = _Compiler
@@ -310,7 +329,13 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         """Makes the session settings in one round trip and reads the server's own in another."""
         if config.init_command:
             await raw.run_script(config.init_command)  # first, as mysqlclient does: what Django sets comes after it
+            if _NAMES_CHARSET.search(config.init_command):
+                await raw.query("SELECT @@character_set_client")
+                _require_utf8(config, raw._result.rows[0][0])
         isolation_name = "tx_isolation" if "MariaDB" in raw.get_server_info() else "transaction_isolation"
+        # After the init_command, as mysqlclient says it, and after a reset as after a login: without it the session had
+        # the collation of the login's packet, or of the server's settings.
+        names = "NAMES utf8mb4"
         settings: dict[str, Any] = {"autocommit": 1}
         if config.statement_timeout is not None:
             settings |= dict([_limit(raw, config.statement_timeout)])
@@ -320,17 +345,14 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         settings |= config.session_settings
         if config.isolation_level is not None:
             settings[isolation_name] = config.isolation_level.replace(" ", "-")
-        await raw.query("SET " + ", ".join(f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items()))
+        each = (f"SESSION {name} = {raw.escape(value)}" for name, value in settings.items())
+        await raw.query("SET " + ", ".join((names, *each)))
         await raw.query(
             f"SELECT @@character_set_client, @@wait_timeout, @@{isolation_name}, @@innodb_rollback_on_timeout, "
             f"{IDENTITY}",
         )
         charset, *found = raw._result.rows[0]
-        if charset not in _UTF8:
-            raise ConfigurationError(
-                f"database {config.alias!r}: the session speaks {charset!r} after its session_settings and "
-                "init_command: only utf8mb4 is safe here, other character sets allow SQL injection",
-            )
+        _require_utf8(config, charset)
         return tuple(found)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
@@ -341,6 +363,14 @@ class Dialect(PhysicalDialect, MySQLDialect_asyncmy):
         if not isinstance(e, self.loaded_dbapi.Error) or isinstance(e, self.loaded_dbapi.NotSupportedError):
             return False
         return ends_connection(e)
+
+
+def _require_utf8(config: DatabaseConfig, charset: str) -> None:
+    if charset not in _UTF8:
+        raise ConfigurationError(
+            f"database {config.alias!r}: the session speaks {charset!r} after its session_settings and "
+            "init_command: only utf8mb4 is safe here, other character sets allow SQL injection",
+        )
 
 
 def _limit(raw: Any, seconds: float) -> tuple[str, float]:

@@ -19,6 +19,16 @@ from asyncmy.converters import escape_string
 
 NO_BACKSLASH_ESCAPES = 0x0200
 """The bit of the server's status that says how strings are read (MySQL manual, "Server SQL Modes")."""
+_ESCAPED = (
+    (b"\\", rb"\\"), (b"\0", rb"\0"), (b"\n", rb"\n"), (b"\r", rb"\r"),
+    (b"\x1a", rb"\Z"), (b'"', rb"\""), (b"'", rb"\'"),
+)  # fmt: skip
+"""What ``mysql_real_escape_string()`` writes; the backslash first, for the others bring some."""
+_PLAIN = ((b"'", b"''"),)
+
+
+class BinaryParameter(bytes):
+    """Bytes of which the statement says that they are no text, as it says of a column of bytes."""
 
 
 class UnsendableParameter(errors.ProgrammingError):
@@ -36,8 +46,10 @@ def refuse_type(value: Any, *, plain: bool) -> NoReturn:
 def literal(value: Any, *, plain: bool = False, otherwise: Callable[..., str] = refuse_type) -> str:
     """Writes one parameter as an SQL literal; ``plain``: the session knows no backslash escapes.
 
-    Bytes are hexadecimal, whatever the session's modes: no byte can end the literal (MySQL manual, "Hexadecimal
-    Literals"). ``otherwise`` is asked for what is of no type that is known here.
+    Bytes are the string that they spell, as with mysqlclient. Bytes that are no UTF-8, a ``BinaryParameter`` and other
+    buffers are ``_binary X'…'``: a string too, in which no byte can end the literal, and which comes back as bytes.
+    ``X'31'`` alone is the number 49 where MySQL wants a number (MySQL manual, "Hexadecimal Literals"). ``otherwise`` is
+    asked for what is of no type that is known here.
 
     - **errors**: ``UnsendableParameter`` for an unknown type, a lone surrogate, NaN and infinity, an aware datetime or
       time: of the last MySQL would keep the digits and forget the zone.
@@ -63,7 +75,7 @@ def literal(value: Any, *, plain: bool = False, otherwise: Callable[..., str] = 
             _refuse_not_finite()
         return Decimal.__format__(value, "f")
     if isinstance(value, bytes | bytearray | memoryview):
-        return f"X'{bytes(value).hex()}'"
+        return _of_bytes(value, plain=plain)
     if isinstance(value, datetime.datetime):
         if value.tzinfo is not None:
             _refuse_aware("datetime")
@@ -100,6 +112,27 @@ def quoted(text: str, *, plain: bool) -> str:
     if not text.isascii():
         as_utf8(text)
     return "'" + (text.replace("'", "''") if plain else escape_string(text)) + "'"
+
+
+def _of_bytes(value: bytes | bytearray | memoryview, *, plain: bool) -> str:
+    if isinstance(value, bytes) and not isinstance(value, BinaryParameter):
+        try:
+            return quoted(value.decode(), plain=plain)
+        except UnicodeDecodeError:
+            pass
+    return f"_binary X'{value.hex()}'"
+
+
+def quoted_bytes(value: bytes, *, plain: bool) -> bytes:
+    """Writes bytes as mysqlclient does, also those that are no UTF-8.
+
+    The connection speaks utf8mb4: MySQL takes the bytes of what is no character one by one, and sees a quote or a
+    backslash behind any of them (``my_ismbchar``).
+    """
+    for byte, escaped in _PLAIN if plain else _ESCAPED:
+        if byte in value:
+            value = value.replace(byte, escaped)
+    return b"'" + value + b"'"
 
 
 def as_utf8(text: str) -> bytes:

@@ -92,6 +92,9 @@ def _character_set(rest: dict[str, Any], draft: Draft) -> None:
         draft.refuse(
             "charset", f"is {charset!r}, and only utf8mb4 is safe here: other character sets allow SQL injection"
         )
+    elif charset != "utf8mb4":
+        for name in ("client", "results", "connection"):  # as SET NAMES, with which mysqlclient says it
+            draft.session_settings[f"character_set_{name}"] = charset
     if collation := rest.pop("collation", None):
         draft.session_settings["collation_connection"] = collation
 

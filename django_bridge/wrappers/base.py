@@ -46,7 +46,7 @@ from .shares import Shares, awaited
 T = TypeVar("T")
 EAGER = TransactionOptions(eager=True)
 _BOOKKEEPING = frozenset({
-    "_brought", "_due", "_lost_alone", "_manual", "_rest", "_seated",
+    "_brought", "_due", "_insert_id", "_lost_alone", "_manual", "_rest", "_seated", "heard",
     "_sets_autocommit", "_switches", "_was_closed", "autocommit", "begins_with", "facade", "health_checks_enabled",
     "hooks_wait", "login_parameters", "making", "seat", "shared", "state_by_new_connection",
 })  # fmt: skip

@@ -2,13 +2,15 @@
 
 Both faces share one libpq connection and its prepared statements; each has adapters of its own, Django's here and
 SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, ``_autocommit``, ``_adapters``,
-``_prepared``, the notice handlers; ``connection.py``: ``wait``, ``lock``; ``_server_cursor.py``) and Django 5.2 and 6.1
+``_prepared``, the notice and notify handlers, ``_notifies_backlog``; ``connection.py``: ``wait``, ``lock``,
+``notifies``; ``_server_cursor.py``; ``errors.py``: ``_WaitTimeout``) and Django 5.2 and 6.1
 (``db/backends/postgresql/base.py``).
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self, TypeVar, cast
@@ -26,11 +28,34 @@ from ..loops import on_the_loop
 from .base import OnSeat
 
 T = TypeVar("T")
+_MOST_UNREAD = 10_000
+"""Notifications that are kept for ``notifies()``, the latest of them; psycopg keeps all."""
 log = logging.getLogger("django_bridge.transaction")
+
+
+class Heard:
+    """What one user of Django's connection wants to hear of the server, and what was said to nobody yet."""
+
+    def __init__(self) -> None:
+        self.notice_handlers: list[Any] = []
+        self.notify_handlers: list[Any] = []
+        self.backlog: deque[Any] | None = deque(maxlen=_MOST_UNREAD)
+        self.notifications = self.backlog
 
 
 class OnPostgreSQLSeat(OnSeat):
     """Mixin of Django's PostgreSQL wrapper."""
+
+    heard: Heard
+
+    def take_seat(self, seat: Any) -> None:
+        self.heard = Heard()
+        super().take_seat(seat)
+
+    def close(self) -> None:
+        super().close()
+        if self.connection is None:
+            self.heard = Heard()  # the next connection is another
 
     def seated_connection(self) -> Any:
         return self.seat.call(self._sit_on_taken)
@@ -41,11 +66,13 @@ class OnPostgreSQLSeat(OnSeat):
             link.face = Face(link, self.login_parameters or cast("Any", self).get_connection_params())
         face: Face = link.face
         face.wrapper = self
+        face.hear(self.heard)
         return face
 
     def unseated(self) -> None:
         if isinstance(self.connection, Face):
             self.connection.wrapper = None
+            self.connection.hear(Heard())
         super().unseated()
 
     def rebind(self, facade: Any) -> None:
@@ -85,6 +112,11 @@ class OnPostgreSQLSeat(OnSeat):
     def ensure_timezone(self) -> bool:
         """Sets the session's zone anew after a changed setting; what is in the pool is replaced."""
         return self.connection is not None and bool(cast("Any", self)._configure_timezone(self.connection))
+
+
+def _tell_both(asynchronous: Callable[[Any], None], synchronous: Callable[[Any], None], said: Any) -> None:
+    asynchronous(said)
+    synchronous(said)
 
 
 def _has_failed(link: Any) -> bool:
@@ -142,9 +174,11 @@ class Face(psycopg.Connection[Any]):
     def __init__(self, link: Any, parameters: Any) -> None:
         self._asynchronous: psycopg.AsyncConnection[Any] = link.raw
         pgconn = self._asynchronous.pgconn
+        self._heard = Heard()
         handlers = pgconn.notice_handler, pgconn.notify_handler
         super().__init__(pgconn)
-        pgconn.notice_handler, pgconn.notify_handler = handlers
+        pgconn.notice_handler = partial(_tell_both, handlers[0], pgconn.notice_handler)
+        pgconn.notify_handler = partial(_tell_both, handlers[1], pgconn.notify_handler)
         self._link = link
         self._prepared = self._asynchronous._prepared
         self._autocommit = True
@@ -152,6 +186,22 @@ class Face(psycopg.Connection[Any]):
         self.wrapper: Any = None
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
+
+    def hear(self, heard: Heard) -> None:
+        """Calls these handlers from now on, and keeps for ``notifies()`` what nobody handles."""
+        self._heard = heard
+        self._notice_handlers, self._notify_handlers = heard.notice_handlers, heard.notify_handlers
+        self.lock = _OneAtATime()  # type: ignore[assignment]  # an iterator that was left holds the other one
+
+    @property
+    def _notifies_backlog(self) -> deque[Any] | None:
+        return self._heard.backlog
+
+    @_notifies_backlog.setter
+    def _notifies_backlog(self, backlog: deque[Any] | None) -> None:
+        # ``notifies()`` takes it away and puts it back at its end, which may come when another has the connection.
+        if backlog is None or backlog is self._heard.notifications:
+            self._heard.backlog = backlog
 
     def __del__(self) -> None:  # type: ignore[override]  # psycopg warns of what was not closed; its owner closes it
         """The asynchronous face owns the connection."""
@@ -170,6 +220,8 @@ class Face(psycopg.Connection[Any]):
             return wrapper.seat.call(self.wait, gen, interval, timeout)
         try:
             return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
+        except psycopg.errors._WaitTimeout:  # nobody has failed: no notification came
+            raise
         except BaseException as error:
             self._note(wrapper, error)
             raise

@@ -14,13 +14,13 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import String, Table, bindparam, column, insert, select, table, text
+from sqlalchemy import LargeBinary, String, Table, bindparam, column, insert, select, table, text
 from sqlalchemy import cast as cast_sql
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from asyncdb import ConfigurationError, Database, DatabaseConfig
 from asyncdb.drivers.asyncmy_wire import SafeConnection
-from asyncdb.drivers.mysql_literals import UnsendableParameter, literal
+from asyncdb.drivers.mysql_literals import BinaryParameter, UnsendableParameter, literal
 from asyncdb.testing import DatabaseServer, MariaDBServer
 
 pytestmark = pytest.mark.faults
@@ -86,7 +86,10 @@ class Asked:
         database = self.database
         where: Table = table("secrets", column("name"), column("b"), column("t"))  # type: ignore[assignment]
         kind = "b" if isinstance(value, bytes) else "t"
-        found = await database.fetch_val(text("SELECT :value AS v"), {"value": value})
+        asked = text("SELECT :value AS v")
+        if kind == "b":  # without a type they would be text, as with mysqlclient
+            asked = asked.bindparams(bindparam("value", type_=LargeBinary()))
+        found = await database.fetch_val(asked, {"value": value})
         try:
             await database.execute(insert(where).values({kind: value}))
             await database.execute(insert(where), [{kind: value}, {kind: value}])
@@ -361,8 +364,12 @@ def test_the_literals_of_what_cannot_be_written_otherwise() -> None:
     assert literal(True) == "1"
     assert literal(uuid.UUID(int=5)) == "'00000000-0000-0000-0000-000000000005'"
     assert literal(None) == "NULL"
-    assert literal(b"") == "X''"
-    assert literal(b"'\\\0", plain=True) == literal(b"'\\\0") == "X'275c00'"
+    assert literal(b"") == "''"
+    assert literal(b"'\\\0") == "'\\'\\\\\\0'"
+    assert literal(b"'\\", plain=True) == "'''\\'"
+    for no_text in (b"\xff'", bytearray(b"\xff'"), memoryview(b"\xff'")):
+        assert literal(no_text, plain=True) == literal(no_text) == "_binary X'ff27'"
+    assert literal(BinaryParameter(b"1")) == "_binary X'31'"
     assert literal("'\\", plain=True) == "'''\\'"
     assert literal("'\\") == "'\\'\\\\'"
     assert literal(-1.5) == "-1.5e0"
