@@ -429,7 +429,7 @@ class OnSeat(Hooked, Shares):
         if self.shared is not None:
             self.shared.before(statement)
             seat.used = True
-        if found.reads_left and not found.left and not seat.used and link.made is None:
+        if found.reads_left and not found.left and not seat.used and link.made is None and not self.in_atomic_block:
             _refuse_reading(seat.alias)
         seat.used = True
         beside = link.begun is not Begun.NO and self.autocommit and not self.in_atomic_block
