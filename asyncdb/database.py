@@ -45,6 +45,9 @@ class _OneStatement(Session):
         finally:
             await self.close()
 
+    def link_of_stream(self) -> None:
+        """It is the stream's own."""
+
     async def _abandon_stream(self) -> bool:
         if not dialect_of(self.engine).reads_streams_to_their_end or not isinstance(self.bind, AsyncEngine):
             return False

@@ -7,7 +7,6 @@ a storm of cancellations is none of logins. The task is nobody's child: no cance
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import time
@@ -21,6 +20,8 @@ EndRunning = Callable[[Sequence[Any]], Awaitable[int]]
 
 _WITHIN = 3.0
 """Seconds for one batch: a login, a question, a KILL for each. A server that takes longer has other troubles."""
+_TO_LET_GO = 1.0
+"""Seconds for a batch that is cancelled, which closes its side connection without waiting."""
 _EVERY = 0.1
 """Seconds between two side connections at least."""
 _BATCH = 200
@@ -62,8 +63,8 @@ class Ending:
             await asyncio.wait([task], timeout=timeout)
         finally:
             self.abandon()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not the task itself, whose cancellation would be taken for ours, and ours for its.
+        await asyncio.wait([task], timeout=_TO_LET_GO)
 
     def abandon(self) -> None:
         """Leaves all of it to the server."""

@@ -234,8 +234,8 @@ class Fetching:
     ) -> Any:
         """Iterates over the rows as ``into`` while the server sends them, ``batch`` rows in memory at a time.
 
-        ``async for row in db.stream(...)`` is enough; leave the loop early only inside
-        ``async with db.stream(...) as rows``, which ends the stream at once and not when it is collected. On a session
+        ``async for row in db.stream(...)`` is enough. Left early, it ends in a moment, or at the latest with the task
+        that opened it; ``async with db.stream(...) as rows`` ends it at once. On a session
         ``await db.stream(...)`` is SQLAlchemy's own ``AsyncSession.stream``, an ``AsyncResult``; ``options`` are its.
 
         - **units**: rows;

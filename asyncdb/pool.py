@@ -11,13 +11,14 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import queue as sqla_queue
 
-from .checkout import Checkout
+from .checkout import Checkout, told_when_forgotten
 from .config import DatabaseConfig
 from .drivers.physical import Liveness, PhysicalConnection
 from .ending import Ending, EndRunning
@@ -67,7 +68,8 @@ class Pool(AsyncAdaptedQueuePool):
         self._open_connection = open_connection
         self._opening = Opening(open_connection, config, self.counts)
         self._records: set[ConnectionPoolEntry] = set()
-        self._holders: dict[ConnectionPoolEntry, asyncio.Task[Any] | None] = {}
+        self._holders: dict[ConnectionPoolEntry, weakref.ref[asyncio.Task[Any]] | None] = {}
+        """Weakly: a task that nobody can wake any more would be kept by the connection that it holds."""
         self._leaks = LeakFinder(config, self.counts) if LeakFinder.wanted(config) else None
         self._returned = asyncio.Event()
         super().__init__(
@@ -149,6 +151,9 @@ class Pool(AsyncAdaptedQueuePool):
 
     # -- checkout ------------------------------------------------------------------------------------------------
 
+    def connect(self) -> Any:
+        return told_when_forgotten(super().connect())
+
     def checkout(self, holder: asyncio.Task[Any] | None = None) -> Any:
         """Takes a connection for ``holder``, by default the running task. In a greenlet.
 
@@ -170,7 +175,10 @@ class Pool(AsyncAdaptedQueuePool):
         record = self._take(holder)
         try:
             self._replace_if_unfit(record)
-            cast("Any", record).get_connection().implies_begin = True
+            connection: Any = cast("Any", record).get_connection()
+            if connection._at_rest is None:
+                connection.note_rest()
+            connection.implies_begin = True
         except BaseException as err:
             try:
                 record.invalidate(err)
@@ -178,7 +186,7 @@ class Pool(AsyncAdaptedQueuePool):
                 self._do_return_conn(record)
             raise
         self.counts.checkouts += 1
-        self._holders[record] = holder
+        self._holders[record] = None if holder is None else weakref.ref(holder)
         if self._leaks is not None:
             self._leaks.took(record, holder)
         return record
@@ -225,7 +233,10 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _refuse_if_it_would_wait_for_itself(self, task: asyncio.Task[Any] | None) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        if task is not None and list(self._holders.values()).count(task) >= self.size() + self._max_overflow:
+        if (
+            task is not None
+            and list(self._holders.values()).count(weakref.ref(task)) >= self.size() + self._max_overflow
+        ):
             self.counts.overloads += 1
             raise PoolExhaustedByTask(
                 f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "
@@ -246,9 +257,18 @@ class Pool(AsyncAdaptedQueuePool):
         self.counts.timeouts += 1
         if self._opening.error is not None:
             raise self._opening.failure()  # this is why none came free
-        raise PoolTimeout(
-            f"no connection for {self.config.alias!r} within {self.config.pool_timeout:g} s "
-            f"({self._numbers()}): raise pool_size or shorten transactions",
+        raise PoolTimeout(self.why_exhausted(self.config.pool_timeout))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every connection is in somebody's use; those whose login is on its way are not."""
+        return len(self._holders) >= self.size() + self._max_overflow
+
+    def why_exhausted(self, waited: float) -> str:
+        """What is told to a caller who has waited in vain."""
+        return (
+            f"no connection for {self.config.alias!r} within {waited:g} s "
+            f"({self._numbers()}): raise pool_size or shorten transactions"
         )
 
     def _numbers(self) -> str:
@@ -305,6 +325,9 @@ class Pool(AsyncAdaptedQueuePool):
             connection.come_back()
         if connection is not None and not connection.nothing_to_end:
             self._drop_unclean(record, connection)
+        elif connection is not None and connection.is_altered:
+            connection.counted = True
+            record.invalidate()
         elif connection is not None and connection.left:
             self._wash(record, connection)
         record.info[_IDLE_SINCE] = time.monotonic()

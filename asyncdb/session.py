@@ -1,7 +1,8 @@
 """``Session``: SQLAlchemy's ``AsyncSession`` with typed verbs, and with a memory for writes nobody committed.
 
 Read in SQLAlchemy 2.1.9 (``ext/asyncio/session.py``: ``AsyncSession.execute``; ``ext/asyncio/result.py``:
-``_ensure_sync_result``).
+``_ensure_sync_result``; ``orm/session.py``: ``Session._autobegin_t``, which every use of a session comes to that may
+send something or keeps an object for it).
 """
 
 from __future__ import annotations
@@ -29,10 +30,16 @@ from .paging import Paging
 
 _CONNECTION, _SEVERAL = "asyncdb.connection", "asyncdb.several_connections"
 _OPTIONS, _SPOILED, _ENDING = "asyncdb.options", "asyncdb.spoiled", "asyncdb.ending"
+_OVER, _STREAMS = "asyncdb.over", "asyncdb.streams"
 
 _OF_THE_BLOCK = (
     "an atomic() block is open here and session() is not part of it: use the block's own session "
     "(async with atomic() as db, or a parameter named db)"
+)
+
+_AFTER_ITS_BLOCK = (
+    "open another one (async with session()). The body of a streaming response runs after the view has returned: use "
+    "database().stream() there, or open the session inside the generator"
 )
 
 _BUFFERED: Final = immutabledict({"prebuffer_rows": True})
@@ -58,6 +65,16 @@ class SyncSession(OrmSession):
 
         def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
             return self._once_more(super().scalars, statement, params, options)
+
+        def _autobegin_t(self, *args: Any, **options: Any) -> Any:
+            if self._transaction is None:
+                self.require_open()
+            return super()._autobegin_t(*args, **options)
+
+    def require_open(self) -> None:
+        """Raises where the block of this session is over: it would take a connection that nobody gives back."""
+        if (reason := self.info.get(_OVER)) is not None:
+            raise TransactionMisuse(reason)
 
     def _once_more(self, send: Callable[..., T], statement: Any, params: Any, options: dict[str, Any]) -> T:
         engine = self.bind
@@ -146,12 +163,45 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
             result = await spawned(self.sync_session.execute, (statement, params), options)
             return await _ensure_sync_result(result, self.execute)
 
+        # After the block these would do nothing, or raise for another reason.
+
+        async def flush(self, *args: Any, **options: Any) -> None:
+            self.require_open()
+            await super().flush(*args, **options)
+
+        async def refresh(self, *args: Any, **options: Any) -> None:
+            self.require_open()
+            await super().refresh(*args, **options)
+
+        async def delete(self, instance: object) -> None:
+            self.require_open()
+            await super().delete(instance)
+
+        async def run_sync(self, *args: Any, **options: Any) -> Any:
+            self.require_open()
+            return await super().run_sync(*args, **options)
+
     @property
     def _alias(self) -> str:
         return pool_of(self.engine).config.alias
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
         return contextlib.nullcontext(self)
+
+    def require_open(self) -> None:
+        """Raises where the block of this session is over."""
+        cast("SyncSession", self.sync_session).require_open()
+
+    @property
+    def open_streams(self) -> set[Any]:
+        """Keeps the streams of this session until they are closed."""
+        streams: set[Any] = self.sync_session.info.setdefault(_STREAMS, set())
+        return streams
+
+    def link_of_stream(self) -> PhysicalConnection | None:
+        """The connection that ends a stream of this session when it is left; None where the session ends with it."""
+        link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
+        return link
 
     @property
     def has_uncommitted_writes(self) -> bool:
@@ -190,6 +240,9 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
 
         - **cancel**: the connection is given back, or dropped if its state is not known.
         """
+        link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
+        if link is not None and link.is_elsewhere:
+            return  # the collector ends this block's coroutine; it finds the connection as well, and tells its loop
         if self.closes_without_a_word:
             self.sync_session.close()
         else:
@@ -206,6 +259,10 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
         link: PhysicalConnection | None = sync.info.get(_CONNECTION)
         return link is None or link.nothing_to_end
 
+    def end_block(self, block: str) -> None:
+        """Refuses whatever is asked from now on, for ``block`` is over: nobody would end what it begins."""
+        self.sync_session.info[_OVER] = f"the {block} block of this session is over: {_AFTER_ITS_BLOCK}"
+
     def spoil(self, reason: str | None) -> None:
         """Forbids further statements and the commit of this transaction for ``reason``; None allows them again."""
         info = self.sync_session.info
@@ -214,17 +271,36 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
             link.spoiled = reason
 
 
-class SessionBlock(AbstractAsyncContextManager[Session]):
+class Unentered:
+    """Mixin of what gives a session when it is entered: used as one before, it says what is missing."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(Session, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"{name!r} belongs to a session, and this is the block that gives one when it is entered: "
+            f"async with session() as db, and in it db.{name} (the same with atomic())",
+            name=name,
+        )
+
+
+class SessionBlock(Unentered, AbstractAsyncContextManager[Session]):
     """``async with`` over one session; see :meth:`asyncdb.Database.session`."""
 
-    __slots__ = ("_alias", "_remedy", "_session")
+    __slots__ = ("_alias", "_entered", "_remedy", "_session")
 
     def __init__(self, session: Session, alias: str, *, inside_atomic: bool) -> None:
         self._session = session
         self._alias = alias
         self._remedy = _OF_THE_BLOCK if inside_atomic else "await session.commit(), or use atomic()"
+        self._entered = False
 
     async def __aenter__(self) -> Session:
+        if self._entered:
+            raise TransactionMisuse("this session() block was entered already: call session() anew for each block")
+        self._entered = True
         return self._session
 
     async def __aexit__(
@@ -233,6 +309,7 @@ class SessionBlock(AbstractAsyncContextManager[Session]):
         try:
             lost = exc is None and self._session.has_uncommitted_writes
         finally:
+            self._session.end_block("session()")
             await self._session.close()
         if lost:
             raise UncommittedWrites(

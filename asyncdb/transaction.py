@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, AsyncSessionTransa
 from .config import IsolationLevel
 from .drivers.physical import Owner, TransactionOptions, check_owner
 from .errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
-from .session import Hook, Session
+from .session import Hook, Session, Unentered
 
 log = logging.getLogger("asyncdb.transaction")
 
@@ -129,7 +129,7 @@ def current_session(key: object) -> Session | None:
     return block.session
 
 
-class Atomic(AbstractAsyncContextManager[Session]):
+class Atomic(Unentered, AbstractAsyncContextManager[Session]):
     """One block; see :meth:`asyncdb.Database.atomic`."""
 
     def __init__(
@@ -232,6 +232,7 @@ async def _abandon(block: _Block) -> None:
     if block.outer is not None:
         block.session.spoil("a nested block was left in another task")
         return
+    block.session.end_block("atomic()")
     try:
         await AsyncSession.invalidate(block.session)
         await Session.close(block.session)
@@ -257,6 +258,7 @@ async def _end_outermost(block: _Block, *, failed: bool) -> None:
 
 async def _close(block: _Block) -> None:
     """Rolls back what is not committed; an error here must not hide the one that is on its way."""
+    block.session.end_block("atomic()")
     try:
         await Session.close(block.session)
     except SQLAlchemyError as err:

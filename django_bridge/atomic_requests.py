@@ -59,7 +59,9 @@ def _in_block(view: Callable[..., Awaitable[Any]], alias: str) -> Callable[..., 
 
     @functools.wraps(view)
     async def in_transaction(*args: Any, **kwargs: Any) -> Any:
-        async with atomic(alias):
+        block = atomic(alias)
+        block.of_request = True
+        async with block:
             return await view(*args, **kwargs)
 
     return in_transaction

@@ -5,10 +5,11 @@ Read in Django 5.2 and 6.1 (``db/transaction.py``: ``Atomic``).
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from asyncdb.config import IsolationLevel
 from asyncdb.drivers.physical import TransactionOptions
 from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.listening import unheard
+from asyncdb.session import Unentered
 from asyncdb.transaction import Lent, lend, take_back
 
 from .errors import DurableNested
@@ -31,7 +33,7 @@ __all__ = ["Block"]
 log = logging.getLogger("django_bridge.transaction")
 
 
-class Block(AbstractAsyncContextManager[Session]):
+class Block(Unentered, AbstractAsyncContextManager[Session]):
     """``async with`` over one block; see :func:`django_bridge.atomic`."""
 
     _ground: Ground
@@ -40,6 +42,8 @@ class Block(AbstractAsyncContextManager[Session]):
     _outermost = _in_a_test = False
     committed = False
     """Whether its transaction is committed; its hooks may still run."""
+    of_request = False
+    """Whether it is Django's, for a request (``ATOMIC_REQUESTS``): a view that answers an error that it caught may."""
     _brought_session = False
     """Whether the session was made by this block, and ends with it."""
 
@@ -67,6 +71,7 @@ class Block(AbstractAsyncContextManager[Session]):
     async def __aenter__(self) -> Session:
         ground = InScope(self._database, self._alias) if self._find_ground is None else await self._find_ground()
         self._ground = ground
+        self._loop = asyncio.get_running_loop()
         self._wrapper = ground.wrapper
         try:
             await ground.run(self._enter)
@@ -117,6 +122,10 @@ class Block(AbstractAsyncContextManager[Session]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, GeneratorExit) and asyncio._get_running_loop() is not self._loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._collected)
+            return
         take_back(self._lent)
         try:
             if self._atomic not in self._wrapper.atomic_blocks:
@@ -133,6 +142,12 @@ class Block(AbstractAsyncContextManager[Session]):
                 await self._run_hook(hook, robust=robust)
         finally:
             await self._ground.leave()
+
+    def _collected(self) -> None:
+        """Gives up a block whose coroutine the garbage collector has ended, in whatever thread."""
+        take_back(self._lent)
+        if self._atomic in self._wrapper.atomic_blocks:
+            self._ground.abandon(self._shared)
 
     @property
     def can_be_repeated(self) -> bool:
@@ -161,8 +176,11 @@ class Block(AbstractAsyncContextManager[Session]):
                 while wrapper.atomic_blocks[-1] is not self._atomic:
                     wrapper.atomic_blocks[-1].__exit__(type(error), error, None)
             wrapper.hooks_wait = self._brought_session
+            asked = wrapper.rollback_asked
             with self._told():
                 self._atomic.__exit__(None if error is None else type(error), error, None)
+            if asked and wrapper.needs_rollback:
+                wrapper.rollback_asked = True  # a block without a savepoint has passed it on
         except BaseException:
             if not wrapper.in_atomic_block:
                 wrapper.run_on_commit = []
@@ -181,17 +199,29 @@ class Block(AbstractAsyncContextManager[Session]):
             return TransactionPoisoned(f"the transaction on {self._alias!r} was rolled back: {lost}")
         if wrapper.closed_in_transaction:
             return TransactionPoisoned(f"the transaction on {self._alias!r} was rolled back: its connection was closed")
-        if not wrapper.needs_rollback:
-            if wrapper.failed_on_server:
-                return TransactionPoisoned(
-                    f"the transaction on {self._alias!r} was rolled back: a statement in it failed, after which the "
-                    "server commits nothing (an atomic() block around what may fail keeps the rest)"
-                )
-            try:
-                shared.flush()
-            except BaseException as err:  # given to Django's Atomic, which knows errors of its own alone
-                return err
+        if wrapper.needs_rollback:
+            # Django's own block ends well here, also where its user does not know that nothing of it was saved.
+            quiet = wrapper.rollback_asked or self.of_request
+            return None if quiet else self._rolled_back_for_a_caught_error()
+        if wrapper.failed_on_server:
+            return TransactionPoisoned(
+                f"the transaction on {self._alias!r} was rolled back: a statement in it failed, after which the "
+                "server commits nothing (an atomic() block around what may fail keeps the rest)"
+            )
+        try:
+            shared.flush()
+        except BaseException as err:  # given to Django's Atomic, which knows errors of its own alone
+            return err
         return None
+
+    def _rolled_back_for_a_caught_error(self) -> TransactionPoisoned:
+        error = TransactionPoisoned(
+            f"the transaction on {self._alias!r} was rolled back: an error of the ORM in it was caught inside of the "
+            "block (an atomic() block around what may fail keeps the rest; transaction.set_rollback(True) ends the "
+            "block without this error)"
+        )
+        error.__cause__ = self._wrapper.rollback_exc
+        return error
 
     def _wrong_order(self) -> TransactionMisuse:
         return TransactionMisuse(

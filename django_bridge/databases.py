@@ -17,6 +17,7 @@ from asyncdb import Database, Session, registry
 from asyncdb.config import IsolationLevel
 from asyncdb.engine import pool_of
 from asyncdb.health import Health
+from asyncdb.session import Unentered
 from asyncdb.transaction import Lent, innermost
 
 from . import connections, in_tests
@@ -135,7 +136,7 @@ class BridgedDatabase(Database):
         return self.config.family != "mysql" or mysqldb.is_there()
 
 
-class _Door(AbstractAsyncContextManager[Any]):
+class _Door(Unentered, AbstractAsyncContextManager[Any]):
     """A block whose place is not known before it is entered."""
 
     def __init__(

@@ -277,6 +277,7 @@ class SharedTransaction:
         """Ends the session without a word to the server."""
         self.unseated()
         self.wrapper.shared = None
+        self.session.end_block("atomic()")
         try:
             self.sync.close()
         except SQLAlchemyError as err:  # another task is amid a statement of its

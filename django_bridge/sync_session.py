@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
-from asyncdb.errors import TransactionMisuse
+from asyncdb.errors import TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 
 from .conf import config_for
@@ -75,8 +75,9 @@ def sync_session(
             "run the whole function by `await run_django(function)`",
         )
     alias = alias_of(using, model, for_write=for_write) or DEFAULT_DB_ALIAS
-    wrapper = connections[alias]
-    with nullcontext() if wrapper.in_atomic_block else transaction.atomic(using=alias):
+    wrapper: Any = connections[alias]
+    inside = wrapper.in_atomic_block
+    with nullcontext() if inside else transaction.atomic(using=alias):
         link = Link(wrapper, config_for(alias))
         link.strict = True
         lent = LentConnection(link)
@@ -86,8 +87,14 @@ def sync_session(
         )
         following = Following(db, link)
         following.begin()
+        caught_before = wrapper.rollback_exc
         try:
             yield db
+            if not inside and wrapper.needs_rollback and wrapper.rollback_exc is not caught_before:
+                raise TransactionPoisoned(
+                    f"the transaction on {alias!r} was rolled back: an error in it was caught inside of the block of "
+                    "sync_session() (a transaction.atomic() around what may fail keeps the rest)"
+                ) from wrapper.rollback_exc
             db.flush()
             db.keep_savepoints()
         finally:

@@ -16,6 +16,7 @@ from asyncdb import Session
 from asyncdb.config import IsolationLevel
 from asyncdb.errors import TransactionMisuse
 from asyncdb.retry import run_in_attempts
+from asyncdb.session import Unentered
 from asyncdb.transaction import Lent, innermost
 
 from .block import Block
@@ -149,7 +150,7 @@ def atomic(
     return make(None)(using) if callable(using) else make(using)
 
 
-class Atomic:
+class Atomic(Unentered):
     """What :func:`atomic` returns: a context manager for one use, and a decorator for any number."""
 
     def __init__(
@@ -175,6 +176,7 @@ class Atomic:
             "durable": durable,
         }
         self._entered: AbstractAsyncContextManager[Session] | None = None
+        self.of_request = False
 
     def _block(self) -> AbstractAsyncContextManager[Session]:
         """A block of Django's own where the ORM is: on the task's scope, or in Django's thread."""
@@ -195,6 +197,8 @@ class Atomic:
         if self._entered is not None:
             raise RuntimeError("this atomic() block is open already: call atomic() once for each block")
         block = self._block()
+        if isinstance(block, Block):
+            block.of_request = self.of_request
         self._entered = block
         try:
             return await block.__aenter__()

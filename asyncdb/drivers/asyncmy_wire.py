@@ -11,8 +11,8 @@ Read in asyncmy 0.2.18 (``connection.pyx``: ``Connection.query``, ``_read_query_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from asyncmy import connection as asyncmy_connection
@@ -309,7 +309,7 @@ class SafeConnection(GuardedLogin):
     async def _agree_after_error(self, sql: bytes) -> None:
         """An error has no status; a SET of several variables may have made the first of them."""
         if b"sql_mode" in sql.lower():
-            with suppress(errors.MySQLError):  # the statement's own error is to be raised; who asks next meets this one
+            with contextlib.suppress(errors.MySQLError):  # the statement's own error is to be raised; who asks next meets this one
                 await self._agree()
 
     def escape(self, obj: Any, mapping: Any = None) -> str:
@@ -333,7 +333,13 @@ class SafeConnection(GuardedLogin):
             raise errors.OperationalError(_SERVER_LOST, "the server did not switch several statements on or off")
 
     def close(self) -> None:
-        # Called where something went wrong: a TLS connection would wait for its peer's goodbye, for up to 30 s.
+        # Called where something went wrong: a TLS connection would wait for its peer's goodbye, for up to 30 s. And by
+        # asyncmy 0.2.18 where the rows of a stream are collected unread, which may be in any thread.
         transport, self._transport, self._connected = self._transport, None, False
-        if transport is not None:
+        if transport is None:
+            return
+        if asyncio._get_running_loop() is self._loop:
             transport.abort()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the transport with it
+                self._loop.call_soon_threadsafe(transport.abort)

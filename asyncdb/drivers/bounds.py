@@ -35,7 +35,7 @@ class Bounds:
     """What ends the statement that the server still works on though nobody waits for it; see ``asyncdb.ending``."""
     gave_up: str | None = None
     """Why somebody stopped waiting for a reply: ``cancelled`` or ``timed out``."""
-    _loop: asyncio.AbstractEventLoop
+    _loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # a joined connection has none
     _overdue: float | None = None
     """When the reply is overdue that somebody waits for."""
     _watchdog: asyncio.TimerHandle | None = None
@@ -131,6 +131,11 @@ class Bounds:
             raise
         finally:
             self._overdue = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is asked beside its own loop: in another thread, or after the loop's end."""
+        return self._loop is not None and asyncio._get_running_loop() is not self._loop
 
     @property
     def waits_for_reply(self) -> bool:

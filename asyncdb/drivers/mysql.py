@@ -1,7 +1,8 @@
 """MySQL and MariaDB through asyncmy.
 
 Read in asyncmy 0.2.18 (``connection.pyx``: ``_stream_broken``, ``_transport``, ``_proto``, ``_loop``, ``_connected``,
-``_result``, ``server_status``, ``query``; ``MySQLResult.unbuffered_active``;
+``_result``, ``server_status``, ``query``, ``_cursor_cls``, ``_encoders``,
+``_decoders``; ``MySQLResult.unbuffered_active``;
 ``cursors.pyx``: ``close``, ``_result``, ``has_next``) and SQLAlchemy 2.1.9 (``dialects/mysql/asyncmy.py``).
 """
 
@@ -108,6 +109,10 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
         self._socket_look = SocketLook(fileno)
         keep_alive(fileno, config.tcp_keepalive)
 
+    def driver_state(self) -> Any:
+        raw = self._connection
+        return (raw._cursor_cls, raw._encoders, len(raw._encoders), raw._decoders, len(raw._decoders))
+
     @property
     def server_in_transaction(self) -> bool:
         # An error packet carries no status: after one, the last status may be older than the transaction.
@@ -130,6 +135,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
 
     def _refuse_amid_stream(self) -> None:
         # asyncmy 0.2.18 would throw away the rows that are still to come, and the stream would end as if it were whole.
+        if self.open_streams and self.stream_unfinished:
+            self.end_left_streams()
         if self.stream_unfinished:
             raise TransactionMisuse(
                 f"a stream on {self.config.alias!r} is not at its end, and MySQL sends nothing else before it is: "

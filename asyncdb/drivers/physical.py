@@ -20,8 +20,10 @@ from ..config import DatabaseConfig, IsolationLevel
 from ..errors import TransactionMisuse, TransactionOwnedByTask, TransactionPoisoned
 from ..greenlets import await_
 from ..limits import UNSAID, limit_of_context
+from .at_rest import AtRest
 from .bounds import NO_ANSWER, NO_REPLY, Bounds
 from .committing import Committing
+from .leftovers import Leftovers
 from .residue import Residue, first_word, residue
 from .routines import Routines
 from .statements import Kind, kind_of_text
@@ -114,7 +116,7 @@ def _name(task: asyncio.Task[Any] | None) -> str:
     return f"task {task.get_name()!r}" if task is not None else "no task"
 
 
-class PhysicalConnection(Committing, Bounds, _Connection):
+class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
     """Mixin of SQLAlchemy's adapted connections: the transaction state of one physical connection."""
 
     isolation_level_of_server: str = ""
@@ -139,8 +141,6 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     """Whether a transaction was open before the statement that was sent last, of which SQLAlchemy knows nothing."""
     washing = False
     """Whether the server was told to forget the session, and its answer is still to be read."""
-    face: Any = None
-    """What another library sees of this connection, kept with it."""
     made: Any = None
     """What that library's users have made of this connection when it was new."""
     execute_wrappers: Sequence[Any] = ()
@@ -170,6 +170,7 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.left, self.washing = None, False
         self.implies_begin = self.by_hand = False
         self.running = self.gave_up = None
+        self.open_streams = ()
         self.begin_limits()
 
     # -- the driver's part ---------------------------------------------------------------------------------------
@@ -300,7 +301,12 @@ class PhysicalConnection(Committing, Bounds, _Connection):
     @property
     def nothing_to_end(self) -> bool:
         """Whether the end of the transaction needs no word to the server."""
-        return self.begun is not Begun.SENT and self.doom is None and not self.server_in_transaction
+        return (
+            self.begun is not Begun.SENT
+            and self.doom is None
+            and not self.open_streams
+            and not self.server_in_transaction
+        )
 
     @property
     def holds_transaction(self) -> bool:
@@ -349,6 +355,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
         self.require_usable()
         if kind is Kind.BOUNDARY and (self.options.owner is not None or self.keeper is not None):
             self.refuse_boundary()
+        if self.open_streams:
+            self.end_left_streams()
         if self.begun is Begun.NO:
             self._begin_as_implied()
         elif self.begun is Begun.SENT and not self.server_in_transaction:
@@ -440,6 +448,8 @@ class PhysicalConnection(Committing, Bounds, _Connection):
             self.refuse_boundary()
         poison, sent = self.poison or self.spoiled, self.begun is Begun.SENT
         try:
+            if self.open_streams:
+                self.end_streams(unread=self.doom is not None or (sql != "COMMIT" and self.stream_unfinished))
             if self.doom is not None:
                 self.abort()  # what it would answer cannot be told apart; the server rolls back when it is gone
                 if sql == "COMMIT" and sent:

@@ -1,6 +1,7 @@
 """PostgreSQL through psycopg 3.
 
-Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``) and
+Read in psycopg 3.3.9 (``AsyncConnection``: ``pgconn``, ``info``, ``wait``, ``lock``, ``_exec_command``;
+``_connection_base.py``: what ``driver_state`` reads; ``_adapters_map.py``: ``AdaptersMap.__init__``) and
 SQLAlchemy 2.1.9 (``dialects/postgresql/psycopg.py``).
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 import psycopg
 from psycopg import generators
+from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from sqlalchemy.dialects.postgresql.psycopg import (
@@ -70,6 +72,12 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         self._socket_look = SocketLook(fileno)
         if not _KEEPALIVES & set(config.driver_options):
             keep_alive(fileno, config.tcp_keepalive)
+
+    def begin_rest(self) -> None:
+        share_adapters(self._connection)
+
+    def driver_state(self) -> Any:
+        return driver_state(self._connection)
 
     def cursor(self, name: Any = None, /) -> Any:
         cls: Any = _StreamCursor if name else _Cursor
@@ -178,6 +186,33 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
             stream._close()  # it ended with the connection: nobody has to be warned of it
         self._connection._closed = True
         self._connection.finish()
+
+
+def share_adapters(connection: Any) -> None:
+    """Has a later registration of an adapter make new tables of them, by which it is noticed."""
+    AdaptersMap(connection.adapters)  # what is a template copies its tables before it changes one
+
+
+def driver_state(connection: Any) -> tuple[Any, ...]:
+    """What can be set on a connection of psycopg's, synchronous or not."""
+    adapters, prepared = connection.adapters, connection._prepared
+    return (
+        connection.row_factory,
+        connection.cursor_factory,
+        connection.server_cursor_factory,
+        connection._autocommit,
+        connection._isolation_level,
+        connection._read_only,
+        connection._deferrable,
+        prepared.prepare_threshold,
+        prepared.prepared_max,
+        len(connection._notice_handlers),
+        len(connection._notify_handlers),
+        *adapters._dumpers.values(),  # the same tables are found equal without a look into them
+        *adapters._dumpers_by_oid,
+        *adapters._loaders,
+        adapters.types._registry,
+    )
 
 
 class _Compiler(NotingCompiler, PGCompiler_psycopg):

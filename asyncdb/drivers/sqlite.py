@@ -71,6 +71,15 @@ class Connection(PhysicalConnection, AsyncAdapt_aiosqlite_connection):
     def server_in_transaction(self) -> bool:
         return self._connection._connection is not None and self._connection.in_transaction
 
+    def begin_rest(self) -> None:
+        self._connection._conn.altered = False
+
+    def driver_state(self) -> Any:
+        real = self._connection._connection
+        if real is None:  # it is closed, and nobody's any more
+            return self._at_rest
+        return (real.altered, real.row_factory, real.text_factory, real.isolation_level)
+
     def needs_begin(self, kind: Kind) -> bool:
         # As in Django's autocommit: a read takes and gives back SQLite's own lock, and nothing that reads can write.
         # A BEGIN that reads first and writes later fails at once when another wrote in between (SQLITE_BUSY_SNAPSHOT).
@@ -153,8 +162,21 @@ class _Driver(aiosqlite.Connection):
         return await super()._execute(fn, *args, **kwargs)
 
 
+def _alters(name: str) -> Any:
+    original = getattr(sqlite3.Connection, name, None)
+    if original is None:  # Python < 3.12: setconfig; or a Python without extension loading
+        return None
+
+    @functools.wraps(original)
+    def noted(self: Any, *args: Any, **options: Any) -> Any:
+        self.altered = True
+        return getattr(super(_KnowsItsCursors, self), name)(*args, **options)
+
+    return noted
+
+
 class _KnowsItsCursors(sqlite3.Connection):
-    """Mixin of what ``sqlite3.connect`` makes.
+    """Mixin of what ``sqlite3.connect`` makes: it knows its cursors, and whether somebody has changed it.
 
     SQLite keeps a closed connection, with its transaction and its locks, as long as one of its cursors lives, and that
     may be as long as the traceback of a cancellation (SQLite manual, ``sqlite3_close_v2``: "zombie"; CPython from 3.11
@@ -177,6 +199,17 @@ class _KnowsItsCursors(sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):
             self.rollback()
         super().close()
+
+    altered = False
+    """Whether somebody has set what SQLite does not tell again: a function, a collation, an authorizer."""
+
+
+for _name in (
+    "create_aggregate create_collation create_function create_window_function deserialize enable_load_extension "
+    "load_extension set_authorizer set_progress_handler set_trace_callback setconfig setlimit"
+).split():
+    if (_noted := _alters(_name)) is not None:
+        setattr(_KnowsItsCursors, _name, _noted)
 
 
 def _work(orders: Any) -> None:

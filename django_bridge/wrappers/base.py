@@ -48,7 +48,7 @@ EAGER = TransactionOptions(eager=True)
 _BOOKKEEPING = frozenset({
     "_brought", "_due", "_insert_id", "_lost_alone", "_manual", "_rest", "_seated", "heard",
     "_sets_autocommit", "_switches", "_was_closed", "autocommit", "begins_with", "facade", "health_checks_enabled",
-    "hooks_wait", "login_parameters", "making", "seat", "shared", "state_by_new_connection",
+    "hooks_wait", "login_parameters", "making", "rollback_asked", "seat", "shared", "state_by_new_connection",
 })  # fmt: skip
 """What the bridge itself keeps on a wrapper."""
 

@@ -21,7 +21,9 @@ from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
+from asyncdb.drivers.at_rest import AtRest
 from asyncdb.drivers.physical import Begun
+from asyncdb.drivers.postgresql import driver_state, share_adapters
 from asyncdb.greenlets import in_greenlet
 
 from ..loops import on_the_loop
@@ -168,7 +170,7 @@ class _BothTypes(TypesRegistry):
         self._other.add(info)
 
 
-class Face(psycopg.Connection[Any]):
+class Face(AtRest, psycopg.Connection[Any]):
     """The synchronous face: what Django calls the connection."""
 
     def __init__(self, link: Any, parameters: Any) -> None:
@@ -186,6 +188,13 @@ class Face(psycopg.Connection[Any]):
         self.wrapper: Any = None
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
+        self.note_rest()
+
+    def begin_rest(self) -> None:
+        share_adapters(self)
+
+    def driver_state(self) -> Any:
+        return driver_state(self)
 
     def hear(self, heard: Heard) -> None:
         """Calls these handlers from now on, and keeps for ``notifies()`` what nobody handles."""

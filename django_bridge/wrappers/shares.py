@@ -45,6 +45,25 @@ class Shares(_Wrapper):
     hooks_wait = False
     """Whether the hooks of a commit wait for :meth:`hooks_due`."""
     _due: Sequence[Any] = ()
+    rollback_asked = False
+    """Whether the roll-back that is due was asked for by ``set_rollback(True)``, and not brought about by an error."""
+
+    def set_rollback(self, rollback: bool) -> None:  # noqa: FBT001  (Django's signature)
+        super().set_rollback(rollback)
+        if rollback:
+            self.rollback_asked = True
+
+    if not TYPE_CHECKING:  # an attribute of Django's, which its blocks set when a roll-back is due, and when it is done
+
+        @property
+        def needs_rollback(self) -> bool:
+            return self.__dict__["needs_rollback"]
+
+        @needs_rollback.setter
+        def needs_rollback(self, needed: bool) -> None:
+            self.__dict__["needs_rollback"] = needed
+            if not needed:
+                self.__dict__.pop("rollback_asked", None)
 
     def in_place(self, function: Callable[..., T], *args: Any) -> T:
         """Calls ``function`` where the connection may be used."""
