@@ -31,6 +31,7 @@ from .flowing import beneath_a_plain_thread
 from .in_tests import never_beside, watched
 from .joined.caller import lent_by_a_test, turn_of_this_task
 from .joined.turns import somebody_has_a_turn
+from .scope_threads import waiting_for_the_loop
 from .scopes import Scope, enabled, enter, has_caller, inherited, leave, left_to_django, usable
 from .set_apart import belongs_into_its_thread, in_our_greenlet
 
@@ -183,7 +184,7 @@ def await_in_greenlet(original: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:
         if in_our_greenlet():
             return await_(self.awaitable(*args, **kwargs))
-        with lent_by_a_test(), beneath_a_plain_thread():
+        with lent_by_a_test(), beneath_a_plain_thread(), waiting_for_the_loop():
             return original(self, *args, **kwargs)
 
     return call

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Self
 
 from .errors import ScopeClosed
@@ -11,7 +14,7 @@ from .loops import run_on
 from .ownership import Errand, errand_of_this_thread, loop_of_this_thread, runs_for, waiter_for
 from .scopes import Scope, enabled, enter, has_caller, inherited, leave, task_name
 
-__all__ = ["scope_from_thread", "scope_of_this_thread"]
+__all__ = ["scope_from_thread", "scope_of_this_thread", "waiting_for_the_loop"]
 
 _of_this_thread = threading.local()
 
@@ -36,6 +39,27 @@ def scope_of_this_thread() -> Scope | None:
     found.until_it_ends(errand)
     _of_this_thread.known = (there, errand, found)
     return found
+
+
+@contextmanager
+def waiting_for_the_loop() -> Iterator[None]:
+    """Around ``async_to_sync`` in a thread: what it has used may go back to the pool while it waits.
+
+    A sync middleware waits so for a whole request, whose children may want connections of their own.
+    """
+    errand = errand_of_this_thread()
+    known: tuple[Scope, Errand, Scope] | None = getattr(_of_this_thread, "known", None)
+    if errand is None or known is None or known[1] is not errand or not known[2].serves(errand):
+        yield
+        return
+    place = known[2]
+    place.soon(partial(place.wait_for, errand))
+    try:
+        yield
+    finally:
+        # On the loop, so that nothing which it has begun to take away is taken under the thread's hands.
+        with suppress(ScopeClosed):
+            run_on(place.loop, place.go_on(errand))
 
 
 class scope_from_thread:  # noqa: N801  (a context manager, named as a noun)

@@ -95,6 +95,8 @@ class Scope:
         self.guests: set[Scope] = set()
         self._errands: list[Errand] = []
         """Whose threads may use it, until they end or the owner goes on. While there is one, no connection leaves."""
+        self._waiting: list[Errand] = []
+        """Those of them that wait by ``async_to_sync`` and so are amid nothing."""
         self.had_threads = False
         """Whether a thread has ever used it, which may keep a wrapper of it."""
 
@@ -154,6 +156,7 @@ class Scope:
         before, self._acting = self._acting, asyncio.current_task()
         if self._errands and self._acting is self.owner:
             self._errands.clear()  # who acts waits for no thread
+            self._waiting.clear()
         self._depth += 1
         try:
             return await spawned(function, args, kwargs)
@@ -184,16 +187,30 @@ class Scope:
     @property
     def serves_a_thread(self) -> bool:
         """Whether a thread may be amid its work here."""
-        return bool(self._errands)
+        return len(self._errands) > len(self._waiting)
 
     def until_it_ends(self, errand: Errand) -> None:
         """Has the thread of ``errand``, which calls this, let go of the scope when its call ends."""
         at_the_end_of_its_errand(partial(self.soon, partial(self._let_go, errand)))
 
+    def wait_for(self, errand: Errand) -> None:
+        """Notes that the thread of ``errand`` waits by ``async_to_sync``: nothing has to stay for it meanwhile."""
+        if self.serves(errand):
+            self._waiting.append(errand)
+            self._settle()
+
+    async def go_on(self, errand: Errand) -> None:
+        """Notes that it goes on; it finds what has left missing, and takes another connection."""
+        self._waiting = [one for one in self._waiting if one is not errand]
+
     def _let_go(self, errand: Errand) -> None:
         self._errands = [one for one in self._errands if one is not errand]
+        self._waiting = [one for one in self._waiting if one is not errand]
+        self._settle()
+
+    def _settle(self) -> None:
         if not self._depth:
-            for seat in self.seats.values():
+            for seat in list(self.seats.values()):
                 seat.settle()
 
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T:

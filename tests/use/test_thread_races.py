@@ -14,7 +14,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from asyncdb.engine import pool_of
 from django_bridge import database, scope
-from tests.bridge.site import SCOPED, get, site
+from tests.bridge.site import PREFIX, SCOPED, around, get, site
 
 REQUESTS = 12
 
@@ -176,3 +176,43 @@ async def test_a_long_call_gives_it_back_by_closing_old_connections(shop: Any) -
     async with scope():
         await sync_to_async(work)()
     assert held == [0, 0, 0, 0]
+
+
+async def test_a_sync_middleware_that_has_asked_keeps_nothing_while_its_view_runs(shop: Any, project: Any) -> None:
+    shop.configure(async_db={"pool_size": 2, "pool_timeout": 5})
+    await shop.create(shop.models.Row)
+
+    def asking(get_response: Any, request: Any) -> Any:
+        asked()
+        response = get_response(request)
+        assert asked(7) == 7
+        return response
+
+    around["sync"] = asking
+    held: list[int] = []
+
+    async def view(request: Any) -> HttpResponse:
+        held.append(shop.checked_out())
+        children = [asyncio.create_task(shop.models.Row.objects.acount()) for _ in range(3)]
+        return HttpResponse(str(sum(await asyncio.gather(*children))))
+
+    site(project=project, middleware=[SCOPED, f"{PREFIX}SyncOnly"], view=view)
+    assert await get("/view") == (200, b"0")
+    assert held == [0]
+    assert await asyncio.gather(*(get("/view") for _ in range(8))) == [(200, b"0")] * 8
+
+
+async def test_a_cursor_that_is_open_meanwhile_keeps_its_connection(shop: Any) -> None:
+    async def other() -> int:
+        return int(await shop.models.Row.objects.acount())
+
+    def work() -> tuple[Any, ...]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 UNION SELECT 2 ORDER BY 1")
+            first = cursor.fetchone()
+            assert async_to_sync(other)() == 0
+            return (*first, *cursor.fetchone())
+
+    await shop.create(shop.models.Row)
+    async with scope():
+        assert await sync_to_async(work)() == (1, 2)
