@@ -88,8 +88,9 @@ def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
     guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
-        for wrapper in connections.all(initialized_only=True):
-            note(wrapper)
+        if "settings" in vars(_handler):  # else nobody has asked for a connection yet
+            for wrapper in connections.all(initialized_only=True):
+                note(wrapper)
         _handler._connections = Storage(_handler._connections, database)
 
 

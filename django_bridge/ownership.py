@@ -75,7 +75,8 @@ def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(handler)
     def handle(*args: Any, **kwargs: Any) -> Any:
         before, due_before = errand_of_this_thread(), getattr(_ends, "due", None)
-        _ends.due = due = []
+        due: list[Callable[[], object]] = []
+        _ends.due = due
         try:
             return handler(*args, **kwargs)
         finally:

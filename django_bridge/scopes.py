@@ -227,9 +227,7 @@ class Scope:
             self.until_it_ends(errand)
         return run_on(self.loop, self._run_for_thread(errand, seat, function, args))
 
-    async def _run_for_thread(
-        self, errand: Errand, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]
-    ) -> T:
+    async def _run_for_thread(self, errand: Errand, seat: Seat, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         if self.owner is not None:
             if self.closed or not runs_for(self.owner, errand):
                 self._refuse_thread()

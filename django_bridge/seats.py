@@ -192,9 +192,9 @@ class Seat:
     def refuse_without_its_session(self) -> NoReturn:
         """Raises the error that says what was lost, and how to go on without it."""
         raise SessionLost(
-            f"the connection of {self.alias!r} was lost on which {self.lost} had changed the session (a setting, a lock, "
-            "a temporary table), and nothing was sent without it: end the scope, or call connection.close() and make "
-            "the session anew",
+            f"the connection of {self.alias!r} was lost on which {self.lost} had changed the session (a setting, a "
+            "lock, a temporary table), and nothing was sent without it: end the scope, or call connection.close() and "
+            "make the session anew",
         )
 
     def lend(self) -> LentConnection:
@@ -209,8 +209,8 @@ class Seat:
         self.scope.require_task()
         if self.wrapper.in_atomic_block or not self.wrapper.autocommit:
             raise TransactionMisuse(
-                f"a session() on {self.alias!r} shares the connection on which {self.link.left} changed the session, and "
-                "that is in an atomic() block: use the block's own session (async with atomic() as db)",
+                f"a session() on {self.alias!r} shares the connection on which {self.link.left} changed the session, "
+                "and that is in an atomic() block: use the block's own session (async with atomic() as db)",
             )
 
     def give_back(self) -> None:

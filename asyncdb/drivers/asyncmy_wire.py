@@ -309,7 +309,9 @@ class SafeConnection(GuardedLogin):
     async def _agree_after_error(self, sql: bytes) -> None:
         """An error has no status; a SET of several variables may have made the first of them."""
         if b"sql_mode" in sql.lower():
-            with contextlib.suppress(errors.MySQLError):  # the statement's own error is to be raised; who asks next meets this one
+            with contextlib.suppress(
+                errors.MySQLError
+            ):  # the statement's own error is to be raised; who asks next meets this one
                 await self._agree()
 
     def escape(self, obj: Any, mapping: Any = None) -> str:

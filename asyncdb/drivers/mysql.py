@@ -162,12 +162,13 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
         raw = self._connection
         listed = ", ".join(map(raw.escape, names))
+        asks = (
+            "SELECT LOWER(ROUTINE_NAME), MIN(IS_DETERMINISTIC = 'YES' AND SQL_DATA_ACCESS IN ('NO SQL', "
+            "'READS SQL DATA')) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
+            "AND LOWER(ROUTINE_NAME) IN (%s) GROUP BY LOWER(ROUTINE_NAME)"
+        )
         async with self._execute_mutex:
-            await raw.query(
-                "SELECT LOWER(ROUTINE_NAME), MIN(IS_DETERMINISTIC = 'YES' AND SQL_DATA_ACCESS IN ('NO SQL', "
-                "'READS SQL DATA')) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
-                f"AND LOWER(ROUTINE_NAME) IN ({listed}) GROUP BY LOWER(ROUTINE_NAME)"
-            )
+            await raw.query(asks % listed)
         return {name: bool(harmless) for name, harmless in raw._result.rows or ()}
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:

@@ -159,7 +159,7 @@ class _Driver(aiosqlite.Connection):
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         if self.owed is not None and getattr(fn, "__name__", "") in _SENDS and args:
             await self.owed(str(args[0]))
-        return await super()._execute(fn, *args, **kwargs)
+        return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # aiosqlite's
 
 
 def _alters(name: str) -> Any:
@@ -272,7 +272,6 @@ class Dialect(PhysicalDialect, SQLiteDialect_aiosqlite):
         sqltypes.Date: _Date,
         sqltypes.Time: _Time,
     }
-
 
     @functools.cached_property
     def routines(self) -> Routines:

@@ -53,7 +53,7 @@ class Ledger:
             database=self._database,
         )
         there = Counter(str(row[0]) for row in rows)
-        balances = Counter({number: BALANCE for number in range(1, ACCOUNTS + 1)})
+        balances = Counter(dict.fromkeys(range(1, ACCOUNTS + 1), BALANCE))
         for key, source, target, amount in rows:
             balances[int(source or 0)] -= int(amount or 0)
             balances[int(target or 0)] += int(amount or 0)

@@ -1,7 +1,7 @@
 """Mixed load with faults on MariaDB and PostgreSQL; file descriptors, threads and memory must stay flat.
 
-``python -m benchmarks.soak.mixed [seconds]``, by default 300, half of them on each family. Exit status 1 when something grew,
-an answer was wrong, or a server did not come back into use after the last fault.
+``python -m benchmarks.soak.mixed [seconds]``, by default 300, half of them on each family. Exit status 1 when something
+grew, an answer was wrong, or a server did not come back into use after the last fault.
 """
 
 from __future__ import annotations

@@ -177,9 +177,7 @@ class Cursor:
 
     def _execute_once(self, query: str, args: Any) -> int:
         link = self._ready(query)
-        return self._send(
-            link, as_utf8(query) if args is None else bound(query, args, plain=link.raw.plain)
-        )
+        return self._send(link, as_utf8(query) if args is None else bound(query, args, plain=link.raw.plain))
 
     def _ready(self, query: str) -> Any:
         link = self._wrapper.before(query)

@@ -1,4 +1,4 @@
-"""What real use broke, one file a kind of fault; ``manifest/`` lists the cases, none of which may be missing or skipped."""
+"""What real use broke, one file a kind; ``manifest/`` lists the cases, of which none may be missing or skipped."""
 
 from __future__ import annotations
 

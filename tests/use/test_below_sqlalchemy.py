@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -81,9 +81,9 @@ INSERT = {
 
 
 @pytest.fixture
-async def rows(shop: Any) -> AsyncIterator[Any]:
+async def rows(shop: Any) -> Any:
     await shop.create(shop.models.Row)
-    yield shop.models.Row.objects
+    return shop.models.Row.objects
 
 
 async def _roll_back_a_session(use: Use, statement: str) -> None:
@@ -276,7 +276,9 @@ async def test_set_local_in_the_engines_begin_event_is_in_the_transaction(databa
 @pytest.mark.families("postgresql")
 async def test_an_isolation_level_that_comes_too_late_is_refused(database: Database, listening: Any) -> None:
     listening(
-        database.engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("SET LOCAL work_mem = '5MB'")
+        database.engine.sync_engine,
+        "begin",
+        lambda connection: connection.exec_driver_sql("SET LOCAL work_mem = '5MB'"),
     )
     with pytest.raises(TransactionMisuse, match="isolation"):
         async with database.atomic(isolation="SERIALIZABLE") as db:

@@ -33,7 +33,9 @@ class Setting:
             else "SELECT CASE current_setting('application_name') WHEN '7' THEN 7 ELSE 0 END"
         )
         self.mine = "SELECT CONNECTION_ID()" if mysql else "SELECT pg_backend_pid()"
-        self.raw = "@@group_concat_max_len" if mysql else "(CASE current_setting('application_name') WHEN '7' THEN 7 END)"
+        self.raw = (
+            "@@group_concat_max_len" if mysql else "(CASE current_setting('application_name') WHEN '7' THEN 7 END)"
+        )
 
     def change(self) -> None:
         tell(self.set)
@@ -163,7 +165,7 @@ async def test_a_session_and_the_verbs_of_the_database_see_it(rows: Any, setting
 
 @SERVERS
 async def test_a_session_on_it_has_a_transaction_of_its_own(rows: Any, setting: Setting, shop: Any) -> None:
-    Row, insert = shop.models.Row, text("INSERT INTO shelf_row (number, text) VALUES (50, 'x')")
+    insert = text("INSERT INTO shelf_row (number, text) VALUES (50, 'x')")
     async with scope():
         await run_django(setting.change)
         async with session() as db:
@@ -172,28 +174,29 @@ async def test_a_session_on_it_has_a_transaction_of_its_own(rows: Any, setting: 
         async with session() as db:
             await db.execute(insert)
             await db.commit()
-            await Row.objects.acreate(number=51)
+            await shop.models.Row.objects.acreate(number=51)
             await db.rollback()
         await database().execute(insert)
-        assert [row.number async for row in Row.objects.filter(number__gte=50).order_by("pk")] == [50, 51, 50]
+        found = shop.models.Row.objects.filter(number__gte=50).order_by("pk")
+        assert [row.number async for row in found] == [50, 51, 50]
 
 
 @SERVERS
 async def test_a_write_of_the_orm_amid_its_transaction_is_refused(rows: Any, setting: Setting, shop: Any) -> None:
-    Row = shop.models.Row
+    manager = shop.models.Row.objects
     async with scope():
         await run_django(setting.change)
         async with session() as db:
             await db.execute(text("UPDATE shelf_row SET text = 'x'"))
-            assert await Row.objects.acount() == 3
+            assert await manager.acount() == 3
             with pytest.raises(transaction.TransactionManagementError, match="commit it or end it first"):
-                await Row.objects.acreate(number=51)
+                await manager.acreate(number=51)
             with pytest.raises(transaction.TransactionManagementError, match="commit it or end it first"):
                 async with atomic():
                     pass
             await db.rollback()
-            await Row.objects.acreate(number=52)
-        assert await Row.objects.filter(number=52, text="").aexists()
+            await manager.acreate(number=52)
+        assert await manager.filter(number=52, text="").aexists()
 
 
 @SERVERS
@@ -248,7 +251,9 @@ async def test_a_variable_set_inside_a_stored_function_stays_for_the_scope(shop:
     def define() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET @@SESSION.sql_mode = @@SESSION.sql_mode")
-            cursor.execute("CREATE FUNCTION become() RETURNS INT NOT DETERMINISTIC NO SQL BEGIN SET @me = 7; RETURN 1; END")
+            cursor.execute(
+                "CREATE FUNCTION become() RETURNS INT NOT DETERMINISTIC NO SQL BEGIN SET @me = 7; RETURN 1; END"
+            )
 
     await run_django(define)
     async with scope():
@@ -260,7 +265,9 @@ async def test_a_variable_set_inside_a_stored_function_stays_for_the_scope(shop:
 
 @POSTGRESQL
 @pytest.mark.parametrize(
-    ("volatility", "connections"), [("IMMUTABLE", 1), ("STABLE", 1), ("VOLATILE", 2)], ids=["immutable", "stable", "volatile"]
+    ("volatility", "connections"),
+    [("IMMUTABLE", 1), ("STABLE", 1), ("VOLATILE", 2)],
+    ids=["immutable", "stable", "volatile"],
 )
 async def test_the_server_is_asked_about_a_projects_function(shop: Any, volatility: str, connections: int) -> None:
     shop.configure(async_db={"pool_size": 2})
@@ -397,7 +404,7 @@ async def test_a_lost_connection_with_a_changed_session_is_not_replaced(
     doors: list[Callable[[], Awaitable[Any]]] = [
         rows.acount,
         lambda: run_django(setting.is_there),
-        lambda: sync_to_async(setting.is_there)(),
+        sync_to_async(setting.is_there),
         lambda: _aiterator(rows),
         by_session,
         by_block,
@@ -410,7 +417,7 @@ async def test_a_lost_connection_with_a_changed_session_is_not_replaced(
             await _until_it_fails(rows)
         assert not isinstance(caught.value, SessionLost)
         for door in doors:
-            with pytest.raises(SessionLost, match="'default'.*SET.*connection.close"):
+            with pytest.raises(SessionLost, match=r"'default'.*SET.*connection\.close"):
                 await door()
         with pytest.raises(ScopeOwnedByTask):
             await asyncio.create_task(rows.acount())
@@ -426,10 +433,8 @@ async def _until_it_fails(rows: Any) -> None:
 
 
 @SERVERS
-@pytest.mark.parametrize("release", [close_old_connections, lambda: connection.close()], ids=["old", "close"])
-async def test_a_thread_goes_on_after_it_has_let_go(
-    release: Any, rows: Any, setting: Setting, server: Any
-) -> None:
+@pytest.mark.parametrize("release", [close_old_connections, connection.close], ids=["old", "close"])
+async def test_a_thread_goes_on_after_it_has_let_go(release: Any, rows: Any, setting: Setting, server: Any) -> None:
     async with scope():
         await run_django(setting.change)
         await _kill(server, setting)
@@ -548,7 +553,9 @@ async def test_a_body_beneath_a_sync_middleware_sees_it(rows: Any, setting: Sett
 
 
 @SERVERS
-async def test_a_body_that_is_never_read_keeps_nothing(setting: Setting, project: Any, shop: Any, eventually: Any) -> None:
+async def test_a_body_that_is_never_read_keeps_nothing(
+    setting: Setting, project: Any, shop: Any, eventually: Any
+) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"never"
 

@@ -76,29 +76,29 @@ async def test_many_queries_with_work_between_them(shop: Any, project: Any) -> N
 @pytest.mark.usefixtures("_switching")
 async def test_blocks_that_write_and_blocks_that_are_rolled_back(shop: Any, project: Any) -> None:
     await shop.create(shop.models.Row)
-    Row = shop.models.Row
+    rows = shop.models.Row.objects
 
     def view(request: Any) -> HttpResponse:
-        Row.objects.count()
+        rows.count()
         with transaction.atomic():
-            Row.objects.create(text="kept")
+            rows.create(text="kept")
             busy()
         try:
             with transaction.atomic():
-                Row.objects.create(text="undone")
+                rows.create(text="undone")
                 raise LookupError
         except LookupError:
             busy()
         with transaction.atomic():
             pass
-        transaction.set_autocommit(False)  # noqa: FBT003  (Django's signature)
-        Row.objects.create(text="undone")
+        transaction.set_autocommit(False)
+        rows.create(text="undone")
         transaction.rollback()
-        transaction.set_autocommit(True)  # noqa: FBT003
-        return HttpResponse(str(Row.objects.filter(text="undone").count()))
+        transaction.set_autocommit(True)
+        return HttpResponse(str(rows.filter(text="undone").count()))
 
     assert await answers(project, view) == [(200, b"0")] * REQUESTS
-    assert await Row.objects.filter(text="kept").acount() == REQUESTS
+    assert await rows.filter(text="kept").acount() == REQUESTS
 
 
 async def test_a_thread_that_calls_async_code_that_asks(shop: Any, project: Any) -> None:

@@ -258,7 +258,7 @@ async def state(request):
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
-            "rss_mib": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20,
+            "rss_mib": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20,  # noqa: ASYNC240
         }
     )
 
