@@ -68,7 +68,7 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the benchmarks: ARGS=
 	@$(PY) -m benchmarks $(ARGS)
 
-soak: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## ten minutes of load and faults: ARGS=seconds
+soak: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## a storm on each server, then load and faults, fifteen minutes: ARGS=seconds
 	@$(PY) -m benchmarks.soak $(ARGS)
 
 conformance: $(STAMPS)/conformance $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## Django's own tests, as it is and on the loop: FAMILIES=, ARGS=

@@ -30,14 +30,14 @@ def _models(engine: str) -> Any:
     hooks.uninstall()  # until the native path is served: the other paths are Django as it is
     from django.db import models
 
-    class Country(models.Model):
+    class Country(models.Model):  # noqa: DJ008  (nobody prints it)
         name = models.CharField(max_length=80)
         continent = models.CharField(max_length=2)
 
         class Meta:
             app_label, db_table, managed = "benchmarks", "country", False
 
-    class City(models.Model):
+    class City(models.Model):  # noqa: DJ008  (nobody prints it)
         country = models.ForeignKey(Country, models.CASCADE)
         name = models.CharField(max_length=80)
         population = models.BigIntegerField()
@@ -48,13 +48,13 @@ def _models(engine: str) -> Any:
         class Meta:
             app_label, db_table, managed = "benchmarks", "city", False
 
-    class Account(models.Model):
+    class Account(models.Model):  # noqa: DJ008  (nobody prints it)
         balance = models.BigIntegerField()
 
         class Meta:
             app_label, db_table, managed = "benchmarks", "account", False
 
-    class Transfer(models.Model):
+    class Transfer(models.Model):  # noqa: DJ008  (nobody prints it)
         source = models.IntegerField()
         target = models.IntegerField()
         amount = models.BigIntegerField()
@@ -62,7 +62,7 @@ def _models(engine: str) -> Any:
         class Meta:
             app_label, db_table, managed = "benchmarks", "transfer", False
 
-    class Station(models.Model):
+    class Station(models.Model):  # noqa: DJ008  (nobody prints it)
         country = models.ForeignKey(Country, models.CASCADE)
         code = models.CharField(max_length=8)
         name = models.CharField(max_length=80)

@@ -62,7 +62,7 @@ class Processes:
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "benchmarks.soak.site.asgi:application"]
         with tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(  # noqa: ASYNC220  (a moment, before the load begins)
+            process = subprocess.Popen(  # noqa: ASYNC220  (nothing else runs yet)
                 [*command, "--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "10"],
                 env=self._environment(name), cwd=ROOT, stdout=log, stderr=log,
             )  # fmt: skip
@@ -73,8 +73,8 @@ class Processes:
                         (await asyncio.open_connection("127.0.0.1", port))[1].close()
                         break
                     except OSError:
-                        assert time.monotonic() < deadline, _read(log)
                         assert process.poll() is None, _read(log)
+                        assert time.monotonic() < deadline, _read(log)
                         await asyncio.sleep(0.05)
                 yield f"http://127.0.0.1:{port}/"
                 assert process.poll() is None, f"the server has died: {process.returncode}\n{_read(log)}"

@@ -43,7 +43,10 @@ def crawls(family: str, server: DatabaseServer | None, database_name: str, tmp_p
         def run(*runs: dict[str, Any], **for_all: Any) -> list[dict[str, Any]]:
             started = []
             for number, said in enumerate(runs):
-                database = {"ENGINE": ENGINES["mysql" if family == "mariadb" else family], **_place(number)}
+                database = {
+                    "ENGINE": ENGINES["mysql" if family == "mariadb" else family],
+                    **_place(number, together="clients" in for_all),
+                }
                 async_db = {"driver_options": {"get_server_public_key": True}} if family == "mysql" else {}
                 environment = json.dumps({"database": database, "async_db": async_db, **PLAIN, **for_all, **said})
                 out = tmp_path / f"crawl{number}.json"
@@ -70,10 +73,11 @@ def crawls(family: str, server: DatabaseServer | None, database_name: str, tmp_p
                 outcomes.append({**json.loads(out.read_text()), "log": log.read()})
             return outcomes
 
-        def _place(number: int) -> dict[str, Any]:
+        def _place(number: int, *, together: bool) -> dict[str, Any]:
             name = f"{database_name}_crawl{number}"
             if server is None:
-                return {"NAME": name}
+                # Of several writers Django's own would be told that the database is locked.
+                return {"NAME": name, "OPTIONS": {"timeout": 60, "transaction_mode": "IMMEDIATE"} if together else {}}
             server.create_database(name)
             made.callback(server.drop_database, name)
             place = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}

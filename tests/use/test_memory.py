@@ -25,7 +25,7 @@ ROWS = union_all(*(select(literal(number).label("n")) for number in range(40)))
 @pytest.fixture
 async def small(database_config: DatabaseConfig) -> AsyncIterator[Database]:
     """A database with a pool of two, which must be whole afterwards."""
-    database = Database(database_config.model_copy(update={"pool_size": 2, "max_overflow": 0, "pool_timeout": 2.0}))
+    database = Database(database_config.model_copy(update={"pool_size": 2, "max_overflow": 0, "pool_timeout": 10.0}))
     try:
         yield database
     finally:

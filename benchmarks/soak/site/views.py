@@ -4,8 +4,12 @@
 """
 
 import asyncio
+import gc
 import json
+import os
 import random
+import threading
+from pathlib import Path
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -13,7 +17,7 @@ from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from sqlalchemy import text
 
-from django_bridge import atomic, mapped, run_django
+from django_bridge import atomic, database, mapped, run_django
 
 from .middleware import log, told
 from .models import Account, Item, Transfer
@@ -239,15 +243,13 @@ async def both_transfer(request):
 # The process
 
 
+def _rss_mib():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 async def state(request):
     """What this process holds now."""
-    import gc
-    import os
-    import threading
-    from pathlib import Path
-
-    from django_bridge import database
-
     gc.collect()
     stats = database().stats()
     return JsonResponse(
@@ -258,7 +260,7 @@ async def state(request):
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
-            "rss_mib": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20,  # noqa: ASYNC240
+            "rss_mib": _rss_mib(),
         }
     )
 

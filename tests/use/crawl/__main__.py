@@ -1,8 +1,7 @@
-"""One crawl in a process of its own: ``CRAWL={...} python -m tests.use.crawl OUT`` fills the database and crawls.
+"""One crawl, a process of its own: ``CRAWL={...} python -m tests.use.crawl OUT`` fills the database and writes OUT.
 
 ``CRAWL`` says ``database`` (an entry of ``DATABASES``), ``bridged``, ``async_db``, ``clients``, ``served`` (by uvicorn
-on uvloop, or else in this process), ``switch_interval``, ``links_of_a_kind``, ``atomic_requests``. What was found is
-written to OUT.
+on uvloop, or else in this process), ``switch_interval``, ``links_of_a_kind``, ``atomic_requests``.
 """
 
 from __future__ import annotations

@@ -7,15 +7,14 @@ from django.http import HttpResponse, HttpResponseRedirect, JsonResponse, Stream
 from django.views import generic
 
 from .library.models import Author, Book, Copy, Loan, Shelf
+from .library.own import own_name
 
 FIELDS = ["title", "isbn", "author", "publisher", "genres", "price", "status", "published", "details"]
 
 
 class Own:
-    """``?of=3`` shows what belongs to the third client, whom the others do not disturb then."""
-
     def get_queryset(self):
-        return super().get_queryset().filter(title__endswith=self.request.GET.get("of", ""))
+        return super().get_queryset().filter(title__endswith=own_name(self.request))
 
 
 class BookList(Own, generic.ListView):
@@ -65,7 +64,7 @@ def visits(request):
     request.session["visits"] = request.session.get("visits", 0) + 1
     with transaction.atomic():
         pass
-    books = {"books": Book.objects.filter(title__endswith=request.GET.get("of", "")).count()}
+    books = {"books": Book.objects.filter(title__endswith=own_name(request)).count()}
     return JsonResponse({"visits": request.session["visits"], **books, "user": str(request.user)})
 
 
@@ -86,7 +85,7 @@ def rise(request, pk):
 
 def broken(request):
     """A server error after a write that is rolled back, and one that is not."""
-    Author.objects.filter(name="Nobody").update(biography="seen")
+    Author.objects.filter(name=f"Nobody {own_name(request)}").update(biography="seen")
     with transaction.atomic():
         Author.objects.create(name="Never")
         raise RuntimeError("on purpose")
@@ -95,7 +94,7 @@ def broken(request):
 def report(request):
     """Rows read while the body is sent, each with a query of its own."""
 
-    of = request.GET.get("of", "")
+    of = own_name(request)
 
     def lines():
         for loan in Loan.objects.filter(reader__name__endswith=of).iterator(chunk_size=2):
@@ -106,8 +105,8 @@ def report(request):
 
 async def shelves(request):
     """An async view among the sync ones, with the session and the user."""
-    await request.session.aset("seen", await request.session.aget("seen", 0) + 1)
     user = await request.auser()
-    own = Copy.objects.filter(book__title__endswith=request.GET.get("of", ""))
+    await request.session.aset("seen", await request.session.aget("seen", 0) + 1)
+    own = Copy.objects.filter(book__title__endswith=request.GET["of"])
     found = [f"{shelf} {await own.filter(shelf=shelf).acount()}" async for shelf in Shelf.objects.order_by("code")]
     return HttpResponse(f"{user}: {found} {await request.session.aget('seen')}")

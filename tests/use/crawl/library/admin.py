@@ -1,6 +1,8 @@
 """The admin of the library: inlines of each kind, actions, and a view of its own with a transaction."""
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.admin import GenericTabularInline
 from django.db import transaction
 from django.http import HttpResponseRedirect
@@ -8,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import path
 
 from .models import Author, Book, Copy, Genre, Loan, Note, Publisher, Reader, Review, Shelf
+from .own import OwnAdmin, own_name
 
 
 class CopyInline(admin.TabularInline):
@@ -44,7 +47,8 @@ class PublisherAdmin(admin.ModelAdmin):
 
 
 @admin.register(Author)
-class AuthorAdmin(admin.ModelAdmin):
+class AuthorAdmin(OwnAdmin):
+    own = "name"
     list_display = ["name", "email", "born"]
     search_fields = ["name", "email"]
     inlines = [NoteInline]
@@ -81,7 +85,8 @@ class GenreAdmin(admin.ModelAdmin):
 
 
 @admin.register(Book)
-class BookAdmin(admin.ModelAdmin):
+class BookAdmin(OwnAdmin):
+    own = "title"
     list_display = ["title", "author", "publisher", "price", "status", "published", "copies_now"]
     list_editable = ["price", "status"]
     list_filter = ["status", "rare", "genres", ("publisher", admin.RelatedOnlyFieldListFilter), "published"]
@@ -123,7 +128,8 @@ class ShelfAdmin(admin.ModelAdmin):
 
 
 @admin.register(Copy)
-class CopyAdmin(admin.ModelAdmin):
+class CopyAdmin(OwnAdmin):
+    own = "book__title"
     list_display = ["barcode", "book", "shelf", "bought"]
     list_select_related = ["book"]
     list_filter = ["shelf", ("bought", admin.EmptyFieldListFilter)]
@@ -131,28 +137,41 @@ class CopyAdmin(admin.ModelAdmin):
 
 
 @admin.register(Reader)
-class ReaderAdmin(admin.ModelAdmin):
+class ReaderAdmin(OwnAdmin):
+    own = "name"
     search_fields = ["name"]
     filter_vertical = ["favourites"]
     inlines = [LoanInline]
 
 
 @admin.register(Loan)
-class LoanAdmin(admin.ModelAdmin):
+class LoanAdmin(OwnAdmin):
+    own = "reader__name"
     list_display = ["__str__", "lent", "returned"]
     autocomplete_fields = ["copy", "reader"]
     date_hierarchy = "lent"
-    list_filter = ["reader"]
+    list_filter = [("reader", admin.RelatedOnlyFieldListFilter)]
     ordering = ["-lent", "pk"]
 
 
 @admin.register(Review)
-class ReviewAdmin(admin.ModelAdmin):
+class ReviewAdmin(OwnAdmin):
+    own = "book__title"
     list_display = ["book", "reader", "stars"]
     list_filter = ["stars"]
 
 
 @admin.register(Note)
-class NoteAdmin(admin.ModelAdmin):
+class NoteAdmin(OwnAdmin):
+    own = "text"
     list_display = ["text", "about", "urgent"]
     list_filter = ["urgent", "content_type"]
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class OwnUserAdmin(UserAdmin):
+    def get_queryset(self, request):
+        return super().get_queryset(request).filter(username__endswith=own_name(request).replace(" ", "-"))
