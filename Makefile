@@ -21,15 +21,16 @@ uv_pinned := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/==\1/p}' uv
 export UV_PYTHON_DOWNLOADS := never
 
 comma := ,
-families := $(or $(strip $(subst $(comma), ,$(FAMILIES))),sqlite mariadb postgresql)
-demo_family := $(patsubst mariadb,mysql,$(DB))
-$(if $(filter $(DB),sqlite mariadb postgresql),,$(error DB=$(DB) is none of sqlite, mariadb, postgresql))
-$(foreach f,$(families),$(if $(filter $f,sqlite mariadb postgresql mysql),,$(error FAMILIES has '$f': it takes sqlite, mariadb, postgresql, mysql)))
+known := sqlite mariadb postgresql mysql
+families := $(or $(strip $(subst $(comma), ,$(FAMILIES))),$(known))
+$(if $(filter $(DB),$(known)),,$(error DB=$(DB) is none of $(known)))
+$(foreach f,$(families),$(if $(filter $f,$(known)),,$(error FAMILIES has '$f': it takes $(known))))
 
 # What must be in place for a database family: its packages, and its server.
 needs_sqlite := $(STAMPS)/extra-sqlite
-needs_mysql := $(STAMPS)/driver-mysql
-needs_mariadb := $(needs_mysql) $(STAMPS)/server-mariadb
+# MySQL is not fetched where MYSQLD names its program, nor a server that runs already is given.
+needs_mysql := $(STAMPS)/driver-mysql $(if $(MYSQLD)$(TEST_MYSQL_URL),,$(STAMPS)/server-mysql)
+needs_mariadb := $(STAMPS)/driver-mysql $(STAMPS)/server-mariadb
 needs_postgresql := $(STAMPS)/driver-postgresql $(STAMPS)/server-postgresql
 
 # Installs from the lock, hashes checked: $(call install,what `uv export` is asked for)
@@ -42,14 +43,15 @@ install = $(UV) export --quiet --frozen --no-emit-project --python $(PY) $(1) \
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	@echo
-	@echo 'DB=sqlite|mariadb|postgresql  ONCE=1       for demo'
-	@echo 'FAMILIES="sqlite postgresql"  ARGS="-k x"  for test, conformance, projects; ARGS for bench'
-	@echo 'WORKERS=0                                  tests one after the other, in one process'
-	@echo 'PYTHON=python3.13 VENV=.venv-313           another interpreter, beside the first'
+	@echo 'DB=sqlite|mariadb|postgresql|mysql  ONCE=1  for demo'
+	@echo 'FAMILIES="sqlite postgresql" ARGS="-k x"    for test, conformance, projects; ARGS for bench'
+	@echo 'FAMILIES=mysql                              for test: all of it on MySQL, else its contract alone'
+	@echo 'WORKERS=0                                   tests one after the other, in one process'
+	@echo 'PYTHON=python3.13 VENV=.venv-313            another interpreter, beside the first'
 
 setup: $(STAMPS)/test $(STAMPS)/lint $(foreach f,$(families),$(needs_$f))  ## everything that test and lint need
 
-demo: $(STAMPS)/demo $(needs_$(demo_family))  ## serve the atlas: DB=sqlite|mariadb|postgresql, ONCE=1
+demo: $(STAMPS)/demo $(needs_$(DB))  ## serve the atlas: DB=sqlite|mariadb|postgresql|mysql, ONCE=1
 	@$(PY) examples/atlas/demo.py --db $(DB) $(if $(ONCE),--once)
 
 test: $(STAMPS)/test $(foreach f,$(families),$(needs_$f))  ## all tests, on servers that they start: FAMILIES=, ARGS=
@@ -142,6 +144,9 @@ $(STAMPS)/conformance: $(STAMPS)/project
 
 $(STAMPS)/build-tools: | $(STAMPS)/uv
 	@scripts/system.sh $(PY) build && touch $@
+
+$(STAMPS)/server-mysql: | $(STAMPS)/uv
+	@scripts/mysql.sh $(VENV)/mysql && touch $@
 
 $(STAMPS)/server-%: | $(STAMPS)/uv
 	@scripts/system.sh $(PY) $* && touch $@

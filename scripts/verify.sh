@@ -35,6 +35,7 @@ fresh_clone() ( # what is committed, in a folder with another name, twice: the s
 step lint make lint
 # Development mode, which asyncio then has too, is slow; `make test` is without it.
 step test env VERIFY=1 PYTHONDEVMODE=1 make test
+step test-mysql env VERIFY=1 make test FAMILIES=mysql
 step faults-tls env TEST_TLS=1 make test ARGS="-m faults"
 step faults-uvloop env TEST_LOOP=uvloop make test ARGS="-m faults"
 step shared-tx env SHARED_TX_PROGRAMS=2000 make test ARGS="tests/bridge/test_shared_tx_programs.py"
@@ -43,6 +44,7 @@ step docs make docs
 step demo-sqlite make demo ONCE=1
 step demo-mariadb make demo ONCE=1 DB=mariadb
 step demo-postgresql make demo ONCE=1 DB=postgresql
+step demo-mysql make demo ONCE=1 DB=mysql
 step bench make bench
 step projects make projects
 step soak make soak

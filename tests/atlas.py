@@ -51,7 +51,7 @@ def atlas_on(server: DatabaseServer, folder: Path, **environment: str) -> Iterat
     name = f"atlas_{os.getpid()}_{next(_numbers)}"
     server.create_database(name)
     try:
-        site = serving.Site(folder, url=server.url(name))
+        site = serving.Site(folder, url=serving.url_of(server, name, folder))
         site.environment |= environment
         site.manage("migrate", "--verbosity", "0", quiet=True)
         site.manage("load_places", "--limit", "200", quiet=True)

@@ -1,9 +1,9 @@
 """The laboratory: real servers started once per run, a fresh database for each test, nothing left afterwards.
 
-``FAMILIES="mariadb sqlite"`` chooses families; a family that is chosen, or by default all three, must start.
-``TEST_MYSQL_URL`` adds a running MySQL (8.4 or newer) that is not ours. ``VERIFY=1``, as ``make verify`` has it, runs
-what else is left out; ``TEST_TLS=1`` has the run's servers speak TLS and the tests' configurations require it;
-``TEST_LOOP=uvloop`` runs the async tests on that.
+``FAMILIES="mariadb sqlite"`` chooses families; without it there are all four, MySQL for the tests marked ``contract``
+alone. A chosen family must start. ``TEST_MYSQL_URL`` names a running MySQL (8.4 or newer) to take in place of our own.
+``VERIFY=1``, as ``make verify`` has it, runs what else is left out; ``TEST_TLS=1`` has the run's servers speak TLS and
+the tests' configurations require it; ``TEST_LOOP=uvloop`` runs the async tests on that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from asyncdb.config import DatabaseConfig
-from asyncdb.testing import DatabaseServer, MariaDBServer, MySQLServer, PostgreSQLServer, Proxy
+from asyncdb.testing import DatabaseServer, MariaDBServer, MySQLServer, PostgreSQLServer, Proxy, RunningMySQLServer
 
 if TYPE_CHECKING:
     from asyncdb import Database
@@ -35,18 +35,20 @@ _names = (f"t{os.getpid()}_{number}" for number in itertools.count(1))
 
 
 def _chosen_families() -> list[str]:
-    asked = re.split(r"[\s,]+", os.environ.get("FAMILIES", "").strip())
-    if asked == [""]:
-        return [name for name in _KNOWN if name != "mysql" or os.environ.get("TEST_MYSQL_URL")]
+    asked = [name for name in re.split(r"[\s,]+", os.environ.get("FAMILIES", "")) if name]
     if unknown := set(asked) - set(_KNOWN):
         raise pytest.UsageError(f"FAMILIES: {sorted(unknown)} unknown; choose from {' '.join(_KNOWN)}")
-    if "mysql" in asked and not os.environ.get("TEST_MYSQL_URL"):
-        raise pytest.UsageError("FAMILIES names mysql: give TEST_MYSQL_URL, a running MySQL 8.4 or newer")
-    return asked
+    return asked or list(_KNOWN)
+
+
+def _mysql_is_for(definition: pytest.Item) -> bool:
+    """Whether the test runs on MySQL: any does where FAMILIES names it, else those of the contract."""
+    return bool(os.environ.get("FAMILIES", "").strip()) or definition.get_closest_marker("contract") is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "families(*names): of the families, run the test on these alone")
+    config.addinivalue_line("markers", "contract: runs on MySQL too where FAMILIES does not say what runs")
     config.addinivalue_line("markers", "config(**options): DatabaseConfig options of the test's database")
     config.addinivalue_line("markers", "verify(*families): only VERIFY=1 runs it; of the families, on these alone")
     _chosen_families()
@@ -61,7 +63,10 @@ if os.environ.get("TEST_LOOP") == "uvloop":
 
 
 def pytest_report_header() -> str:
-    return f"families: {', '.join(_chosen_families())}; {'everything' if VERIFY else 'without what VERIFY=1 adds'}"
+    families = ", ".join(_chosen_families())
+    if not os.environ.get("FAMILIES", "").strip():
+        families += " (of MySQL the contract: FAMILIES=mysql runs all on it)"
+    return f"families: {families}; {'everything' if VERIFY else 'without what VERIFY=1 adds'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -92,15 +97,10 @@ def _is_for_verify(item: pytest.Item) -> bool:
     return any(not mark.args or family in mark.args for mark in item.iter_markers("verify"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not os.environ.get("TEST_MYSQL_URL"):
-        terminalreporter.write_line("MySQL: not tested (TEST_MYSQL_URL is not set)", yellow=True, bold=True)
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "family" not in metafunc.fixturenames:
         return
-    families = _chosen_families()
+    families = [name for name in _chosen_families() if name != "mysql" or _mysql_is_for(metafunc.definition)]
     if (marker := metafunc.definition.get_closest_marker("families")) is not None:
         families = [name for name in families if name in marker.args]
     if "proxied" in metafunc.fixturenames:
@@ -137,18 +137,20 @@ def postgresql(_servers: ExitStack) -> PostgreSQLServer:
 
 
 @pytest.fixture(scope="session")
-def mysql() -> MySQLServer:
-    """The MySQL of ``TEST_MYSQL_URL``."""
+def mysql(_servers: ExitStack) -> MySQLServer | RunningMySQLServer:
+    """The run's MySQL, or the one of ``TEST_MYSQL_URL``. Tests that stop, pause or fill it take ``own_mysql``."""
     from asyncdb.drivers.asyncmy_login import GuardedLogin
 
     _require("mysql")
-    GuardedLogin.takes_key_of_server = True  # whoever gives its URL trusts it with the password
-    server = MySQLServer(os.environ["TEST_MYSQL_URL"])
+    GuardedLogin.takes_key_of_server = True  # it is ours, or whoever gave its URL trusts it with the password
+    if not (url := os.environ.get("TEST_MYSQL_URL")):
+        return _servers.enter_context(MySQLServer(tls=TLS))
+    server = RunningMySQLServer(url)
     version = server.execute("SELECT VERSION()")[0][0] or ""
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if "mariadb" in version.lower() or numbers < (8, 4):
         pytest.fail(f"TEST_MYSQL_URL: a MySQL of 8.4 or newer is wanted, this is {version}")
-    return server
+    return _servers.enter_context(server)
 
 
 @pytest.fixture
@@ -157,6 +159,14 @@ def own_mariadb() -> Iterator[Callable[..., MariaDBServer]]:
     _require("mariadb")
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(MariaDBServer(**options))
+
+
+@pytest.fixture
+def own_mysql() -> Iterator[Callable[..., MySQLServer]]:
+    """Starts a MySQL for this test alone: ``own_mysql(wait_timeout=2, options={...})``."""
+    _require("mysql")
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(MySQLServer(**options))
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from sqlalchemy import ForeignKey, MetaData, String
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+SEQUENCE = "JSON_TABLE(CONCAT('[0', REPEAT(',0', {n} - 1), ']'), '$[*]' COLUMNS (seq FOR ORDINALITY)) AS numbers"
+"""The numbers from 1 to n, as a table of MySQL and MariaDB; ``seq_1_to_n`` is MariaDB's alone."""
+
 
 class Base(DeclarativeBase):
     metadata = MetaData()

@@ -308,14 +308,14 @@ class Dialect(PhysicalDialect, _SilentDialect):
         connection.idle_limit = float(wait_timeout)
         connection.isolation_level_of_server = isolation.replace("-", " ")
         connection.rollback_on_lock_timeout = bool(rollback_on_timeout)
-        connection.identity = Identity(*identity)
+        connection.identity = Identity.of(raw, *identity)
         return connection
 
     async def end_running(self, running: Sequence[tuple[DatabaseConfig, Identity]]) -> int:
         config = running[-1][0].model_copy(update={"session_settings": {}, "init_command": None, "database": ""})
         raw, (_, _, _, *identity) = await self._login(config)
         try:
-            return await kill(raw, Identity(*identity), [victim for _, victim in running])
+            return await kill(raw, Identity.of(raw, *identity), [victim for _, victim in running])
         finally:
             raw.close()
 

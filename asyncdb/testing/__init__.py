@@ -9,7 +9,7 @@ from __future__ import annotations
 from .cancelling import How, cancelled_at, cancelled_everywhere
 from .hostile import HostileMySQLServer, Peer
 from .mariadb import MariaDBServer
-from .mysql import MySQLServer
+from .mysql import MySQLServer, RunningMySQLServer
 from .ports import free_port
 from .postgresql import PostgreSQLServer
 from .process import ServerFailed
@@ -26,6 +26,7 @@ __all__ = [
     "PostgreSQLServer",
     "PrivateServer",
     "Proxy",
+    "RunningMySQLServer",
     "ServerConnection",
     "ServerFailed",
     "cancelled_at",

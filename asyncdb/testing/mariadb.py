@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .mysql import MySQLFamilyServer
+from .mysql_client import MySQLFamilyServer
 from .process import find_binary
 from .servers import PrivateServer
 

@@ -39,12 +39,15 @@ class ServerFailed(AsyncDBError, RuntimeError):
 
 
 class Account:
-    """The account that a server runs under: another one than root, which servers refuse to be."""
+    """The account that a server runs under: another one than root, which most refuse to be.
 
-    def __init__(self, *names: str) -> None:
+    Where this process is root's: the first of ``names`` that exists; for None its own.
+    """
+
+    def __init__(self, names: Sequence[str] | None) -> None:
         self.user: int | None = None
         self.group: int | None = None
-        if os.geteuid() != 0:
+        if names is None or os.geteuid() != 0:
             return
         for name in (*names, "nobody"):
             with contextlib.suppress(KeyError):

@@ -122,7 +122,7 @@ class PrivateServer(DatabaseServer):
 
     name: ClassVar[str]
     default_database: ClassVar[str]
-    _accounts: ClassVar[Sequence[str]]
+    _accounts: ClassVar[Sequence[str] | None]
     _stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, *, tls: bool = False, options: Mapping[str, str | int] | None = None) -> None:
@@ -135,7 +135,7 @@ class PrivateServer(DatabaseServer):
         """The authority that signed the server's certificate, for clients that verify it; None without ``tls``."""
         self._options = {key.replace("-", "_"): str(value) for key, value in (options or {}).items()}
         self._admin_password = secrets.token_urlsafe(18)
-        self._account = Account(*self._accounts)
+        self._account = Account(self._accounts)
         self._process = ServerProcess(self.name, self._account, stop_signal=self._stop_signal)
         self._owner = os.getpid()
         self._atexit: Callable[[], None] | None = None

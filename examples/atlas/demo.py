@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from serving import HERE, Reply, Server, Site, SiteError
+from serving import HERE, Reply, Server, Site, SiteError, url_of
 
 KINDS = {"sync": "/stock/", "async": "/stock/async/", "bridge": "/bridge/"}
 CALLS = (
@@ -96,7 +96,7 @@ def main() -> int:
 def parsed_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db", choices=("sqlite", "mariadb", "postgresql"), default="sqlite")
+    parser.add_argument("--db", choices=("sqlite", "mariadb", "postgresql", "mysql"), default="sqlite")
     parser.add_argument("--once", action="store_true", help="end after the calls; exit code 1 if one failed")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--cities", type=int, help="only the largest CITIES cities")
@@ -118,8 +118,8 @@ def prepared_site(options: argparse.Namespace, stack: ExitStack) -> Site:
         say(f"database: SQLite in {options.data}")
     else:
         say(f"starting a private {options.db} server in a temporary folder")
-        url = stack.enter_context(private_server(options.db))
-        site = Site(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-"))), url=url)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-")))
+        site = Site(folder, url=stack.enter_context(private_server(options.db, folder)))
     say("migrating")
     site.manage("migrate", "--verbosity", "0")
     site.manage("load_places", *(("--limit", str(options.cities)) if options.cities else ()))
@@ -127,19 +127,19 @@ def prepared_site(options: argparse.Namespace, stack: ExitStack) -> Site:
 
 
 @contextmanager
-def private_server(family: str) -> Iterator[str]:
-    """Runs a database server of our own and yields the URL of an empty database."""
+def private_server(family: str, folder: Path) -> Iterator[str]:
+    """Runs a database server of our own and yields the URL of an empty database; ``folder`` is for MySQL's key."""
     try:
-        from asyncdb.testing import MariaDBServer, PostgreSQLServer  # not for SQLite
+        from asyncdb.testing import MariaDBServer, MySQLServer, PostgreSQLServer  # not for SQLite
 
-        server = MariaDBServer() if family == "mariadb" else PostgreSQLServer()
+        server = {"mariadb": MariaDBServer, "mysql": MySQLServer, "postgresql": PostgreSQLServer}[family]()
         stack = ExitStack()
         stack.enter_context(server)
     except (OSError, RuntimeError, ImportError) as err:
         raise SiteError(f"no {family} server could be started: {err}") from err
     with stack:
         server.create_database("atlas")
-        yield server.url("atlas")
+        yield url_of(server, "atlas", folder)
 
 
 def called_once(server: Server, stock: Server) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 HERE = Path(__file__).resolve().parent
 READY_WITHIN = 60.0
@@ -82,6 +83,19 @@ class Server:
             float(timing[1]) if timing else None,
             (time.perf_counter() - began) * 1000,
         )
+
+
+def url_of(server: Any, database: str, folder: Path) -> str:
+    """Returns the URL of a test server's database.
+
+    For MySQL it names a file in ``folder`` with the server's key, which what logs in without TLS has to know.
+    """
+    url: str = server.url(database)
+    if (key := getattr(server, "public_key", None)) is None:
+        return url
+    file = folder / "server_key.pem"
+    file.write_text(key())
+    return f"{url}?server_public_key_path={quote(str(file))}"
 
 
 class Site:

@@ -50,12 +50,12 @@ def both(sites, family, server, tmp_path_factory):
     """The demo on the family under test, with the bridge and without."""
     stack, running = sites
     if family not in running:
-        url = None
+        url, folder = None, tmp_path_factory.mktemp("atlas")
         if server is not None:
             server.create_database(NAME)
             stack.callback(server.drop_database, NAME)
-            url = server.url(NAME)
-        site = stock.serving.Site(tmp_path_factory.mktemp("atlas"), url=url)
+            url = stock.serving.url_of(server, NAME, folder)
+        site = stock.serving.Site(folder, url=url)
         site.manage("migrate", "--verbosity", "0", quiet=True)
         site.manage("load_places", "--limit", str(stock.CITIES), quiet=True)
         plain = stack.enter_context(site.without_the_bridge().serve())

@@ -44,8 +44,7 @@ def port_of(process):
     pytest.fail("the demo ended before it served")
 
 
-@pytest.mark.families("sqlite", "mariadb", "postgresql")
-@pytest.mark.verify("mariadb", "postgresql")
+@pytest.mark.verify("mariadb", "postgresql", "mysql")
 def test_once_calls_each_endpoint_and_ends_well(tmp_path, family):
     with demo(tmp_path, "--once", "--db", family) as process:
         output, _ = process.communicate(timeout=100)

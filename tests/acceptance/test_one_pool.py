@@ -189,8 +189,8 @@ def reported(kind: str, outcome: Outcome, seen: Seen) -> str:
     )
 
 
-@pytest.mark.families("mariadb", "postgresql")
-@pytest.mark.verify("postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
+@pytest.mark.verify("postgresql", "mysql")
 @pytest.mark.timeout(240)
 def test_one_pool_carries_a_whole_project(
     atlas: Atlas, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]

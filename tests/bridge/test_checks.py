@@ -136,9 +136,9 @@ def test_under_database_a_reachable_server_has_no_message(bridged_now: Any) -> N
     assert checks.check_servers(None, databases=["default"]) == []
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 def test_under_database_a_short_idle_limit_is_a_warning(bridged_now: Any, family: str) -> None:
-    setting = {"wait_timeout": 60} if family == "mariadb" else {"idle_session_timeout": "60s"}
+    setting = {"wait_timeout": 60} if family in {"mariadb", "mysql"} else {"idle_session_timeout": "60s"}
     bridged_now(async_db={"session_settings": setting, "pool_recycle": 600})
     (message,) = checks.check_servers(None, databases=["default"])
     assert message.id == "django_bridge.W011"

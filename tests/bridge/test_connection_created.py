@@ -197,7 +197,7 @@ async def test_djangos_own_session_state_is_there(bridged: Any, family: str) -> 
         "postgresql": ("SELECT current_setting('TimeZone') || ' ' || current_setting('client_encoding')", "UTC UTF8"),
         "sqlite": ("SELECT * FROM pragma_foreign_keys", 1),
     }
-    query, expected = queries["mysql" if family == "mariadb" else family]
+    query, expected = queries["mysql" if family in {"mariadb", "mysql"} else family]
     assert await database().fetch_val(text(query)) == expected
 
 

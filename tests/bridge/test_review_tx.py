@@ -240,11 +240,11 @@ async def test_a_connection_closed_inside_is_no_silent_commit(tx: Any) -> None:
     assert ran == []
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_killed_connection_is_no_silent_commit(tx: Any, family: str) -> None:
     ran: list[str] = []
-    ask = "SELECT CONNECTION_ID()" if family == "mariadb" else "SELECT pg_backend_pid()"
-    kill = "KILL {}" if family == "mariadb" else "SELECT pg_terminate_backend({})"
+    ask = "SELECT CONNECTION_ID()" if family in {"mariadb", "mysql"} else "SELECT pg_backend_pid()"
+    kill = "KILL {}" if family in {"mariadb", "mysql"} else "SELECT pg_terminate_backend({})"
     async with scope():
         with pytest.raises(Error):
             async with atomic() as db:
@@ -262,7 +262,7 @@ async def test_a_killed_connection_is_no_silent_commit(tx: Any, family: str) -> 
     assert await outside() == ["four", "three"]
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_ddl_inside_a_nested_block_leaks_nothing(tx: Any) -> None:
     async with scope():
         with pytest.raises(Error, match="1305"):

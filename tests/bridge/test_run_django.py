@@ -25,6 +25,7 @@ async def migrated(bridged: Any, django_db_blocker: Any) -> AsyncIterator[Any]:
         yield bridged
 
 
+@pytest.mark.contract
 async def test_a_command_runs_on_the_loop(migrated: Any) -> None:
     out = io.StringIO()
     await run_django(call_command, "showmigrations", "contenttypes", stdout=out)
@@ -61,7 +62,7 @@ async def test_a_coroutine_function_is_refused_by_name(bridged: Any) -> None:
         await run_django(service)
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_the_loop_goes_on_while_the_function_waits_for_the_database(migrated: Any, family: str) -> None:
     turns = 0
 
@@ -73,7 +74,7 @@ async def test_the_loop_goes_on_while_the_function_waits_for_the_database(migrat
 
     def slow() -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT SLEEP(0.5)" if family == "mariadb" else "SELECT pg_sleep(0.5)")
+            cursor.execute("SELECT SLEEP(0.5)" if family in {"mariadb", "mysql"} else "SELECT pg_sleep(0.5)")
 
     counting = asyncio.create_task(count())
     await run_django(slow)
@@ -82,14 +83,15 @@ async def test_the_loop_goes_on_while_the_function_waits_for_the_database(migrat
 
 
 @pytest.mark.native_only("a thread cannot be cancelled")
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
+@pytest.mark.contract
 async def test_a_cancelled_function_is_told_and_its_connection_is_not_used_again(migrated: Any, family: str) -> None:
     told: list[type[BaseException]] = []
 
     def slow() -> None:
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT SLEEP(2)" if family == "mariadb" else "SELECT pg_sleep(30)")
+                cursor.execute("SELECT SLEEP(2)" if family in {"mariadb", "mysql"} else "SELECT pg_sleep(30)")
         except BaseException as err:
             told.append(type(err))
             raise
@@ -122,13 +124,13 @@ async def test_under_debug_a_function_that_blocks_the_loop_is_named(
     assert len(caplog.records) == debug
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_under_debug_waiting_for_the_database_is_not_blocking(
     migrated: Any, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def slow() -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT SLEEP(0.3)" if family == "mariadb" else "SELECT pg_sleep(0.3)")
+            cursor.execute("SELECT SLEEP(0.3)" if family in {"mariadb", "mysql"} else "SELECT pg_sleep(0.3)")
 
     await ContentType.objects.acount()  # connected before
     asyncio.get_running_loop().slow_callback_duration = 0.25

@@ -54,7 +54,7 @@ async def test_a_cursor_with_hold_does_not_go_back_to_the_pool_with_its_connecti
     assert await run_django(run, "SELECT count(*) FROM pg_cursors WHERE is_holdable") == [(0,)]
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_set_transaction_does_not_fall_upon_the_next_user(migrated: Any) -> None:
     await run_django(run, "SET TRANSACTION READ ONLY")
     await run_django(create, "next")
@@ -66,7 +66,7 @@ async def test_a_setting_behind_a_semicolon_does_not_reach_the_next_user(migrate
     assert await run_django(run, "SHOW search_path") != [("nowhere",)]
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 @pytest.mark.parametrize("sql", ["SET @x = 1", "INSERT INTO changes (a) VALUES (1)"])
 async def test_a_statement_that_reads_nothing_left_is_not_refused_in_a_thread(sql: str, migrated: Any) -> None:
     await run_django(run, "CREATE TABLE changes (a int)")
@@ -74,7 +74,7 @@ async def test_a_statement_that_reads_nothing_left_is_not_refused_in_a_thread(sq
         await sync_to_async(run)(sql)
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_callproc_works_in_a_thread(migrated: Any) -> None:
     await run_django(run, "CREATE PROCEDURE review_p(IN a INT, OUT b INT) SET b = a + 1")
 
@@ -86,7 +86,7 @@ async def test_callproc_works_in_a_thread(migrated: Any) -> None:
         await sync_to_async(work)()
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 @pytest.mark.parametrize("where", [run_django, None], ids=["loop", "thread"])
 async def test_after_a_connection_was_lost_in_a_transaction_the_next_query_has_another(
     where: Any, migrated: Any, family: str
@@ -102,7 +102,7 @@ async def test_after_a_connection_was_lost_in_a_transaction_the_next_query_has_a
             "SELECT pg_terminate_backend(%d)",
             "SELECT 1 FROM pg_stat_activity WHERE pid = %d",
         ),
-    }[family]
+    }[family.replace("mysql", "mariadb")]
 
     def work() -> int:
         with pytest.raises(DatabaseError), transaction.atomic():
@@ -124,7 +124,7 @@ async def test_after_a_connection_was_lost_in_a_transaction_the_next_query_has_a
         assert await (where(work) if where else sync_to_async(work)()) == 0
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_transaction_after_a_closed_manual_one_rolls_back(migrated: Any) -> None:
     def work() -> int:
         connection.set_autocommit(False)
@@ -141,7 +141,7 @@ async def test_a_transaction_after_a_closed_manual_one_rolls_back(migrated: Any)
         assert await run_django(work) == 0
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_a_text_that_cannot_be_encoded_does_not_cost_the_transaction(migrated: Any) -> None:
     def work() -> int:
         with transaction.atomic():

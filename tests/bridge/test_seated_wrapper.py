@@ -47,7 +47,7 @@ async def test_a_commit_after_a_caught_error_rolls_back_as_djangos_does(visits: 
     assert "rolls it back" in caplog.text
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_values_are_escaped_as_mysqlclient_does(visits: None) -> None:
     def escaped() -> list[Any]:
         with connection.schema_editor() as editor:
@@ -56,7 +56,7 @@ async def test_values_are_escaped_as_mysqlclient_does(visits: None) -> None:
     assert await run_django(escaped) == [r"'it\'s'", rb"'it\'s'", "42", "1.754e0", b"0"]
 
 
-@pytest.mark.families("mariadb", "sqlite")
+@pytest.mark.families("mariadb", "sqlite", "mysql")
 async def test_bytes_are_bound(visits: None) -> None:
     def bound() -> Any:
         return connection.Database.Binary(b"\x00'\xff")
@@ -64,7 +64,6 @@ async def test_bytes_are_bound(visits: None) -> None:
     assert bytes(await run_django(bound)) == b"\x00'\xff"
 
 
-@pytest.mark.families("mariadb", "postgresql", "sqlite")
 async def test_whoever_closed_the_connection_hears_of_the_next_one(visits: None) -> None:
     seen: list[Any] = []
 
@@ -88,7 +87,6 @@ async def test_whoever_closed_the_connection_hears_of_the_next_one(visits: None)
     assert 1 <= len(seen) <= 2
 
 
-@pytest.mark.families("mariadb", "postgresql", "sqlite")
 async def test_an_unhealthy_connection_is_replaced_when_django_looks(visits: None, monkeypatch: Any) -> None:
     def looked() -> tuple[Any, Any]:
         _execute("SELECT 1")
@@ -105,7 +103,6 @@ async def test_an_unhealthy_connection_is_replaced_when_django_looks(visits: Non
     assert before is not after
 
 
-@pytest.mark.families("mariadb", "postgresql", "sqlite")
 async def test_ensure_connection_that_was_taken_before_somebody_replaced_it_is_djangos(
     visits: None, monkeypatch: Any
 ) -> None:
@@ -137,7 +134,7 @@ async def test_what_stands_for_ensure_connection_is_asked_on_a_seat_too(visits: 
         await run_django(_execute, "SELECT 1")
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_thread_that_closes_what_it_was_handed_closes_it_for_both(visits: None) -> None:
     def lent() -> Any:
         _execute("SELECT 1")

@@ -56,6 +56,7 @@ def in_pairs(test: Callable[[Any, Any], Awaitable[None]]) -> Callable[..., Await
     return tested
 
 
+@pytest.mark.contract
 async def test_each_sees_the_others_uncommitted_row_and_nobody_else_does(tx: Any) -> None:
     for write, read in itertools.product(WRITERS, READERS):
         async with atomic() as db:
@@ -68,6 +69,7 @@ async def test_each_sees_the_others_uncommitted_row_and_nobody_else_does(tx: Any
 
 
 @in_pairs
+@pytest.mark.contract
 async def test_an_exception_rolls_everything_back(write: Any, other: Any) -> None:
     with pytest.raises(LookupError):
         async with atomic() as db:
@@ -140,6 +142,7 @@ async def test_after_a_failed_write_nothing_is_committed_by_halves(tx: Any) -> N
 # -- hooks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 async def test_hooks_of_both_sides_run_in_one_order_after_the_commit_and_async_ones_are_awaited(tx: Any) -> None:
     told: list[Any] = []
 
@@ -308,7 +311,7 @@ async def test_atomic_works_in_a_scope_with_queries_before_and_after(tx: Any) ->
         assert database().stats().checked_out == 0
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_the_isolation_level_is_that_of_both(tx: Any, family: str) -> None:
     async with atomic(isolation="SERIALIZABLE", read_only=family == "postgresql") as db:
         if family == "postgresql":
@@ -485,7 +488,8 @@ async def test_a_session_kept_beyond_its_block_is_of_no_use(tx: Any) -> None:
         db.on_commit(print)
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
+@pytest.mark.contract
 async def test_after_a_deadlock_nothing_more_runs_and_nothing_is_committed(tx: Any) -> None:
     await ContentType.objects.abulk_create([ContentType(app_label="a", model=name) for name in ("one", "two")])
     waits = asyncio.Event()
@@ -526,13 +530,13 @@ async def test_after_a_deadlock_nothing_more_runs_and_nothing_is_committed(tx: A
     assert await ContentType.objects.filter(app_label="b").acount() == 0
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_the_mixed_transaction_costs_five_round_trips(
     proxied: Any, default: Any, django_db_blocker: Any, family: str
 ) -> None:
     config, proxy = proxied
     default(
-        "mysql" if family == "mariadb" else family,
+        "mysql" if family in {"mariadb", "mysql"} else family,
         HOST=config.host,
         PORT=config.port,
         USER=config.user,

@@ -103,7 +103,7 @@ async def test_a_thread_whose_request_was_cancelled_does_not_believe_that_it_com
     assert (outcome[0] == "left normally") == bool(await run_django(count, "lost"))
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_scope_that_ends_while_a_thread_waits_for_a_connection_leaks_none(migrated: Any) -> None:
     migrated(async_db={"pool_size": 1, "max_overflow": 0, "pool_timeout": 5})
     async with scope():
@@ -157,7 +157,7 @@ async def test_a_child_task_whose_threads_change_the_session_does_not_empty_the_
         await asyncio.create_task(consume())
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_thread_that_needs_more_connections_than_the_pool_has_is_told_at_once(migrated: Any) -> None:
     migrated(async_db={"pool_size": 1, "max_overflow": 0, "pool_timeout": 3})
 

@@ -82,7 +82,7 @@ async def test_a_cancelled_owner_is_rolled_back_and_its_thread_refused(tx: Any, 
     assert await outside() == ["three"]
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_an_owner_cancelled_amid_its_threads_statement_is_rolled_back(
     tx: Any, family: str, eventually: Any
 ) -> None:
@@ -94,7 +94,7 @@ async def test_an_owner_cancelled_amid_its_threads_statement_is_rolled_back(
         about_to.set()
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT SLEEP(1)" if family == "mariadb" else "SELECT pg_sleep(1)")
+                cursor.execute("SELECT SLEEP(1)" if family in {"mariadb", "mysql"} else "SELECT pg_sleep(1)")
             create_without_savepoint("two")
         except BaseException as err:
             told.append(err)

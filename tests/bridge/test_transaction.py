@@ -52,6 +52,7 @@ class Router:
         return "other" if model is Group else None
 
 
+@pytest.mark.contract
 async def test_a_session_reads_and_leaves_commit_to_its_user(two: Any) -> None:
     async with session() as db:
         await db.execute(text(INSERT))
@@ -137,6 +138,7 @@ async def visit_and_fail() -> None:
         raise LookupError
 
 
+@pytest.mark.contract
 async def test_atomic_commits_and_rolls_back(two: Any) -> None:
     async with atomic() as db:
         await db.execute(text(INSERT))
@@ -145,6 +147,7 @@ async def test_atomic_commits_and_rolls_back(two: Any) -> None:
     assert await visits() == 1
 
 
+@pytest.mark.contract
 async def test_a_nested_atomic_is_a_savepoint(two: Any) -> None:
     async with atomic() as outer:
         await outer.execute(text(INSERT))

@@ -85,6 +85,7 @@ def read(stored: Any) -> list[dict[str, Any]]:
 
 
 @each
+@pytest.mark.contract
 async def test_what_the_loop_writes_a_plain_thread_reads(values: dict[str, Any], shop: Any, stored: Any) -> None:
     await stored.acreate(**values)
     row = shop.in_plain_thread(read, stored)[0]
@@ -132,6 +133,7 @@ async def test_values_are_found_by_themselves(values: dict[str, Any], stored: An
     await stored.all().adelete()
 
 
+@pytest.mark.contract
 async def test_rows_of_a_cursor_are_those_of_djangos_own_driver(shop: Any, stored: Any) -> None:
     for values in ROWS.values():
         await stored.acreate(**values)

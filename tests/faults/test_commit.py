@@ -51,6 +51,7 @@ async def _write(ledger: Ledger, before_commit: Any) -> None:
 
 
 @pytest.mark.config(read_timeout=0.5, close_timeout=0.2)
+@pytest.mark.contract
 async def test_a_commit_whose_reply_is_lost_is_in_doubt(ledger: Ledger) -> None:
     told: list[Event] = []
     end = subscribe(told.append)
@@ -129,6 +130,7 @@ async def _cancel_amid_commit(ledger: Ledger, fault: Any, *, times: int = 1) -> 
 
 
 @pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.contract
 async def test_a_cancelled_commit_goes_on_and_its_outcome_is_a_note(ledger: Ledger, times: int) -> None:
     error = await _cancel_amid_commit(ledger, lambda: ledger.proxy.delay(0.5), times=times)
     assert error.__notes__ == ["the transaction on 'default' was committed before this cancellation"]

@@ -18,6 +18,7 @@ from asyncdb import Database, DatabaseConfig
 from asyncdb.drivers.physical import physical
 from asyncdb.testing import DatabaseServer, Proxy
 from tests.polling import until
+from tests.tables import SEQUENCE
 
 from .conftest import RUNNING, comes_true, count
 
@@ -45,6 +46,7 @@ async def _ended_within_a_second(server: DatabaseServer) -> bool:
     return await comes_true(lambda: count(server, RUNNING) == 0, within=1.0)
 
 
+@pytest.mark.contract
 async def test_a_cancelled_statement_ends_on_the_server(
     sound: Database, server: DatabaseServer, eventually: Eventually
 ) -> None:
@@ -124,7 +126,7 @@ async def test_many_are_ended_over_few_side_connections(
 
 
 _STREAM = {
-    "mysql": "SELECT REPEAT('x', 20000), IF(seq > 3, SLEEP(30), 0) FROM seq_1_to_10",
+    "mysql": f"SELECT REPEAT('x', 20000), IF(seq > 3, SLEEP(30), 0) FROM {SEQUENCE.format(n=10)}",
     "postgresql": "SELECT repeat('x', 20000), CASE WHEN n > 3 THEN pg_sleep(30)::text END FROM generate_series(1, 9) n",
 }
 

@@ -103,6 +103,7 @@ def _driver_error(database: Database) -> Exception:
     return error
 
 
+@pytest.mark.contract
 async def test_of_a_failed_attempt_nothing_stays_and_no_hook_runs(database: Database) -> None:
     await _accounts(database)
     conflicts = _Conflicts(database, 2)

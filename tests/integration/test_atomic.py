@@ -39,6 +39,7 @@ class Boom(Exception):
 # The block
 
 
+@pytest.mark.contract
 async def test_a_block_commits_at_its_end(books: Database) -> None:
     async with books.atomic() as db:
         await db.execute(_row(10))
@@ -46,6 +47,7 @@ async def test_a_block_commits_at_its_end(books: Database) -> None:
     assert await _new(books) == [10, 11]
 
 
+@pytest.mark.contract
 async def test_a_block_that_raises_is_rolled_back(books: Database) -> None:
     with pytest.raises(Boom):
         async with books.atomic() as db:
@@ -75,6 +77,7 @@ async def test_the_databases_verbs_run_inside_the_block(books: Database) -> None
 # Nested
 
 
+@pytest.mark.contract
 async def test_a_nested_block_is_a_savepoint_that_is_released(books: Database) -> None:
     async with books.atomic() as db:
         await db.execute(_row(10))
@@ -84,6 +87,7 @@ async def test_a_nested_block_is_a_savepoint_that_is_released(books: Database) -
     assert await _new(books) == [10, 11]
 
 
+@pytest.mark.contract
 async def test_a_nested_block_that_raises_is_rolled_back_alone(books: Database) -> None:
     async with books.atomic() as db:
         await db.execute(_row(10))
@@ -206,7 +210,7 @@ async def test_postgresql_runs_the_block_at_the_level_asked_for(books: Database,
         assert await db.fetch_val(text("SHOW transaction_isolation")) == "read committed"
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 @pytest.mark.parametrize("level", LEVELS)
 async def test_mariadb_runs_the_block_at_the_level_asked_for(
     books: Database, level: Any, server: DatabaseServer
@@ -270,6 +274,7 @@ async def test_an_unknown_level_is_refused(books: Database) -> None:
         books.atomic(isolation="SNAPSHOT")  # type: ignore[arg-type]
 
 
+@pytest.mark.contract
 async def test_read_only_refuses_writes_on_the_server_and_the_next_block_may_write(books: Database) -> None:
     with pytest.raises(DBAPIError, match=r"(?i)read.?only|READ ONLY"):
         async with books.atomic(read_only=True) as db:
@@ -504,6 +509,7 @@ async def test_the_session_of_a_block_that_is_over_is_refused(books: Database) -
 
 
 @pytest.mark.families("mariadb", "mysql")
+@pytest.mark.contract
 async def test_a_deadlock_poisons_the_transaction_and_the_connection_stays_healthy(books: Database) -> None:
     ready = [asyncio.Event(), asyncio.Event()]
     outcomes: list[str] = []

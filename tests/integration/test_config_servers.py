@@ -240,7 +240,7 @@ async def test_a_unix_socket_is_used(server: PrivateServer, database_name: str, 
     sql = "SELECT inet_client_addr() IS NULL" if family == "postgresql" else "SELECT 1"
     async with _opened(config) as database:
         assert await database.fetch_val(text(sql))
-        if family == "mariadb":
+        if family in {"mariadb", "mysql"}:
             assert [c.host for c in server.connections() if c.database == database_name] == ["localhost"]
 
 

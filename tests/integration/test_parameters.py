@@ -197,6 +197,7 @@ def test_a_moment_comes_back_as_it_was(asked: Asked, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [*NASTY, "Ü🦔" + "".join(NASTY), b"\0'\\\xff", "\udc80", "a\ud800"], ids=ascii)
+@pytest.mark.contract
 async def test_a_nasty_value_is_the_same_or_an_error_on_every_family(database: Database, value: Any) -> None:
     statement = text("SELECT :value AS v")
     if isinstance(value, str):

@@ -54,6 +54,7 @@ async def _open_together(database: Database, number: int) -> list[int]:
 # Order
 
 
+@pytest.mark.contract
 async def test_the_connection_that_came_back_last_goes_out_first(database: Database) -> None:
     first, second, third = await _open_together(database, 3)
     assert len({first, second, third}) == 3
@@ -162,6 +163,7 @@ async def test_without_pool_pre_ping_nothing_is_pinged(database: Database) -> No
 
 @SERVERS
 @pytest.mark.config(pool_size=3)
+@pytest.mark.contract
 async def test_killed_idle_connections_are_found_without_a_ping(
     database: Database, server: DatabaseServer, database_name: str
 ) -> None:
@@ -250,6 +252,7 @@ async def test_read_timeout_does_not_touch_a_reply_in_time(proxied: Proxied) -> 
 
 
 @SERVERS
+@pytest.mark.contract
 async def test_killed_in_the_midst_of_a_transaction_is_an_error_and_the_next_is_well(
     database: Database, server: DatabaseServer, database_name: str
 ) -> None:

@@ -59,6 +59,7 @@ class Pair(NamedTuple):
     title: str
 
 
+@pytest.mark.contract
 async def test_pydantic_models_in_order(books: Database) -> None:
     found = await books.fetch_all(BOOKS, into=BookOut)
     assert [type(item) for item in found] == [BookOut] * 3

@@ -13,17 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncResult
 
 from asyncdb import Database, DatabaseConfig, TransactionMisuse
 from asyncdb.testing import Proxy
-from tests.tables import Book
+from tests.tables import SEQUENCE, Book
 
 NUMBERS = {
-    "mysql": "SELECT seq AS id, 'padding padding padding' AS title FROM seq_1_to_{n}",
+    "mysql": f"SELECT seq AS id, 'padding padding padding' AS title FROM {SEQUENCE}",
     "postgresql": "SELECT id, 'padding padding padding' AS title FROM generate_series(1, {n}) AS id",
     "sqlite": (
         "WITH RECURSIVE s(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM s WHERE id < {n})"
         " SELECT id, 'padding padding padding' AS title FROM s"
     ),
 }
-pytestmark = pytest.mark.families("mariadb", "postgresql", "sqlite")  # MySQL has no seq_1_to_n
 
 
 class Line(BaseModel):
@@ -35,6 +34,7 @@ def _numbers(database: Database, n: int) -> TextClause:
     return text(NUMBERS[database.config.family].format(n=n))
 
 
+@pytest.mark.contract
 async def test_a_stream_gives_each_row_once_in_order(books: Database) -> None:
     assert [row.id async for row in books.stream(_numbers(books, 2500), batch=100)] == list(range(1, 2501))
     assert [line.id async for line in books.stream(_numbers(books, 250), into=Line, batch=7)] == list(range(1, 251))
@@ -49,6 +49,7 @@ async def test_orm_objects_are_streamed(books: Database) -> None:
     assert len(titles) == 3
 
 
+@pytest.mark.contract
 async def test_an_early_end_leaves_the_pool_whole_and_the_next_answer_right(
     books: Database, open_transactions: Callable[[], int], eventually: Callable[..., Awaitable[None]]
 ) -> None:
@@ -96,7 +97,7 @@ async def test_a_statement_amid_a_stream_is_refused_and_no_row_vanishes(books: D
     assert seen == [1, 2, 3]
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_the_end_of_an_unfinished_stream_is_bounded_when_the_server_is_silent(
     proxied: tuple[DatabaseConfig, Proxy],
 ) -> None:

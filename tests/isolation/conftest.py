@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+
+from asyncdb.testing import DatabaseServer, MySQLServer, RunningMySQLServer
 
 collect_ignore = ["project"]
 
@@ -107,12 +110,16 @@ class Shop:
 
 
 @pytest.fixture
-def shop(family: str, server_url: str, request: pytest.FixtureRequest) -> Iterator[Shop]:
+def shop(family: str, server: DatabaseServer | None, server_url: str, tmp_path: Path) -> Iterator[Shop]:
     """The project on the family under test; it leaves no test database on the server."""
-    yield Shop(server_url)
-    if family == "sqlite":
+    url = server_url
+    if isinstance(server, MySQLServer | RunningMySQLServer):  # without TLS a login has to know the server's key
+        key = tmp_path / "server_key.pem"
+        key.write_text(server.public_key())
+        url += f"?server_public_key_path={quote(str(key))}"
+    yield Shop(url)
+    if server is None:
         return
-    server = request.getfixturevalue("server")
     name = server_url.rpartition("/")[2]
     listing = "SHOW DATABASES" if family != "postgresql" else "SELECT datname FROM pg_database"
     left = [found for (found,) in server.execute(listing) if found and found.startswith(f"test_{name}")]

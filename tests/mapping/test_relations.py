@@ -185,6 +185,7 @@ def of_sqlalchemy(rows: Any, name: str, *, many: bool, ordered: bool) -> dict[An
 RELATIONS = [*((model, name, False) for model, name in TO_ONE), *((model, name, True) for model, name in TO_MANY)]
 
 
+@pytest.mark.contract
 async def test_each_relation_gives_what_django_gives(stocked: Any, shop: Any) -> None:
     wrong: list[str] = []
     for label, name, many in RELATIONS:

@@ -165,6 +165,7 @@ def adapted(model: Any, values: dict[str, Any], *, zones: bool) -> dict[str, Any
 
 
 @each
+@pytest.mark.contract
 async def test_what_django_writes_is_read_equal(name: str, values: dict[str, Any], shop: Any) -> None:
     model = getattr(shop.values, name)
     shop.in_plain_thread(lambda: model.objects.create(**values))
@@ -230,6 +231,7 @@ def in_plain_sync(shop: Any, model: Any) -> Any:
 
 
 @each
+@pytest.mark.contract
 async def test_what_is_written_is_what_django_would_write(name: str, values: dict[str, Any], shop: Any) -> None:
     model = getattr(shop.values, name)
     Mapped, table = mapped(model), table_for(model)

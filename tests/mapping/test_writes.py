@@ -29,6 +29,7 @@ def plain(model: Any) -> list[dict[str, Any]]:
         {"name": "n", "upper": "SAID", "copied": "said", "words_in_db": ""},
     ],
 )
+@pytest.mark.contract
 async def test_an_insert_gives_the_row_that_djangos_create_gives(values: dict[str, Any], shop: Any) -> None:
     model = shop.values.Defaults
     Defaults, table = mapped(model), table_for(model)

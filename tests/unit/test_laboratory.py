@@ -112,13 +112,21 @@ def test_an_unknown_family_is_refused_by_name(run: Callable[..., str]) -> None:
     assert "['oracle'] unknown" in run("def test_nothing(): pass", FAMILIES="sqlite oracle")
 
 
-def test_mysql_without_its_url_is_refused(run: Callable[..., str]) -> None:
-    assert "give TEST_MYSQL_URL" in run("def test_nothing(): pass", FAMILIES="mysql")
+def test_of_mysql_the_contract_alone_runs_where_no_family_is_chosen(run: Callable[..., str]) -> None:
+    tests = """
+        def test_one(family): pass
+        @pytest.mark.contract
+        def test_two(family): pass
+    """
+    assert "7 passed" in run(tests, FAMILIES="")
+    assert "2 passed" in run(tests, FAMILIES="mysql")
+    assert "2 passed" in run(tests, FAMILIES="sqlite")
 
 
-def test_that_mysql_is_not_tested_is_said_once(run: Callable[..., str]) -> None:
-    printed = run("def test_one(database_config): pass\ndef test_two(database_config): pass")
-    assert printed.count("MySQL: not tested (TEST_MYSQL_URL is not set)") == 1
+def test_a_mysql_that_is_not_there_fails_the_run(run: Callable[..., str]) -> None:
+    printed = run("def test_one(database_config): pass", FAMILIES="mysql", MYSQLD="/nowhere/mysqld")
+    assert "1 error" in printed
+    assert "ServerFailed: MYSQLD names /nowhere/mysqld, and there is no such program" in printed
 
 
 def test_a_family_that_cannot_start_fails_the_run(run: Callable[..., str], tmp_path: Path) -> None:

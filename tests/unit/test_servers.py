@@ -9,29 +9,45 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncmy
 import psycopg
 import pytest
 
-from asyncdb.testing import MariaDBServer, MySQLServer, PostgreSQLServer, PrivateServer, ServerFailed
+from asyncdb.testing import (
+    DatabaseServer,
+    MariaDBServer,
+    MySQLServer,
+    PostgreSQLServer,
+    PrivateServer,
+    RunningMySQLServer,
+    ServerFailed,
+)
 from tests.polling import until
 
-KINDS: dict[str, type[PrivateServer]] = {"mariadb": MariaDBServer, "postgresql": PostgreSQLServer}
+KINDS: dict[str, type[PrivateServer]] = {
+    "mariadb": MariaDBServer,
+    "mysql": MySQLServer,
+    "postgresql": PostgreSQLServer,
+}
+
+pytestmark = pytest.mark.families(*KINDS)
 
 
-@pytest.fixture(params=list(KINDS))
-def kind(request: pytest.FixtureRequest) -> type[PrivateServer]:
-    request.getfixturevalue(f"own_{request.param}")  # skips where FAMILIES leaves it out
-    return KINDS[request.param]
+@pytest.fixture
+def kind(family: str) -> type[PrivateServer]:
+    return KINDS[family]
 
 
-@pytest.fixture(params=list(KINDS))
-def server(request: pytest.FixtureRequest) -> PrivateServer:
+@pytest.fixture
+def server(server: DatabaseServer) -> PrivateServer:
     """The run's own server, for tests that do no harm to others."""
-    return cast("PrivateServer", request.getfixturevalue(request.param))
+    if not isinstance(server, PrivateServer):
+        pytest.skip("TEST_MYSQL_URL: the server is not ours")
+    return server
 
 
 @pytest.fixture
@@ -248,12 +264,17 @@ def test_a_server_that_does_not_start_says_why(kind: type[PrivateServer]) -> Non
     assert "not started" in repr(server)
 
 
-def test_a_missing_program_is_named_with_its_package(
+def test_a_missing_program_is_named_with_where_it_comes_from(
     kind: type[PrivateServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-    package = "mariadb-server" if kind is MariaDBServer else "postgresql"
-    with pytest.raises(ServerFailed, match=f"apt-get install {package}"):
+    monkeypatch.delenv("MYSQLD", raising=False)
+    remedy = {
+        MariaDBServer: "apt-get install mariadb-server",
+        MySQLServer: "name one by MYSQLD",
+        PostgreSQLServer: "apt-get install postgresql",
+    }[kind]
+    with pytest.raises(ServerFailed, match=remedy):
         kind().start()
 
 
@@ -266,7 +287,8 @@ async def test_tls_is_offered_with_a_certificate_that_verifies(kind: type[Privat
             assert await ask(connection, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
         else:
             connection = await connect(server, ssl=ssl.create_default_context(cafile=server.ca_file))
-            sql = "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'"
+            schema = "performance_schema" if kind is MySQLServer else "information_schema"
+            sql = f"SELECT VARIABLE_VALUE FROM {schema}.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'"
             assert await ask(connection, sql)
         await close(connection)
 
@@ -286,16 +308,32 @@ def test_wait_timeout_is_the_servers_idle_limit(own_mariadb: Callable[..., Maria
     assert server.execute("SELECT @@global.wait_timeout, @@global.max_connections") == [("2", "12")]
 
 
-async def test_a_running_server_is_used_by_its_url(mariadb: MariaDBServer) -> None:
-    server = MySQLServer(mariadb.url())
-    server.create_database("given_by_url")
-    try:
-        connection = await asyncmy.connect(
-            host=server.host, port=server.port, user=server.user, password=server.password, db="given_by_url"
-        )
-        assert [seen.database for seen in server.connections() if seen.database] == ["given_by_url"]
-        assert server.kill_connections(database="given_by_url") == 1
-        await connection.ensure_closed()
-    finally:
-        server.drop_database("given_by_url")
-    assert server.password not in repr(server)
+@pytest.fixture
+def administrator(mariadb: MariaDBServer) -> Iterator[str]:
+    """The URL of the run's MariaDB for somebody who may make users."""
+    mariadb.execute("CREATE USER boss@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO boss@'%' WITH GRANT OPTION")
+    yield f"mysql://boss:secret@{mariadb.host}:{mariadb.port}"
+    mariadb.execute("DROP USER boss@'%'")
+
+
+@pytest.mark.parametrize("own_user", [True, False])
+async def test_a_running_server_is_used_by_its_url(mariadb: MariaDBServer, administrator: str, own_user: bool) -> None:
+    """It sees its user's connections alone; one that it has made for a block is gone afterwards."""
+    server = RunningMySQLServer(administrator)
+    with server if own_user else nullcontext():
+        assert (server.user != "boss") is own_user
+        beside = await connect(mariadb)
+        server.create_database("given_by_url")
+        try:
+            connection = await asyncmy.connect(
+                host=server.host, port=server.port, user=server.user, password=server.password, db="given_by_url"
+            )
+            assert [seen.database for seen in server.connections()] == ["given_by_url"]
+            assert server.kill_connections(database="given_by_url") == 1
+            await connection.ensure_closed()
+        finally:
+            server.drop_database("given_by_url")
+            await close(beside)
+        assert server.password not in repr(server)
+    assert (server.user, server.password) == ("boss", "secret")
+    assert mariadb.execute("SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'asyncdb\\_%'") == [("0",)]

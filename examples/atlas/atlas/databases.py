@@ -16,6 +16,8 @@ ENGINES = {
     "postgres": "django.db.backends.postgresql",
     "sqlite": "django.db.backends.sqlite3",
 }
+KEY = "server_public_key_path"
+"""The file of a MySQL server's key: what logs in there without TLS encrypts the password for it."""
 
 
 def database_from_url(url: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def database_from_url(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured("ATLAS_DATABASE_URL names no database")
     if family == "sqlite":
         return sqlite_file(Path(parsed.database))
-    unknown = parsed.query.keys() - {"unix_socket"}
+    unknown = parsed.query.keys() - {"unix_socket", KEY}
     if unknown:
         raise ImproperlyConfigured(f"ATLAS_DATABASE_URL: unknown option {', '.join(sorted(unknown))}")
     return {
@@ -47,6 +49,7 @@ def database_from_url(url: str) -> dict[str, Any]:
         "PORT": str(parsed.port or ""),
         "USER": parsed.username or "",
         "PASSWORD": parsed.password or "",
+        "OPTIONS": {KEY: parsed.query[KEY]} if KEY in parsed.query else {},
     }
 
 

@@ -1,6 +1,6 @@
 """``SHOP_DATABASE_URL`` as an entry of Django's ``DATABASES``."""
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 ENGINES = {
     "mysql": "django.db.backends.mysql",
@@ -26,4 +26,5 @@ def database_from_url(url):
         "PORT": parts.port or "",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
+        "OPTIONS": dict(parse_qsl(parts.query)),
     }
