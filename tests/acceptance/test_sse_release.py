@@ -22,7 +22,11 @@ EVERY = 10.0
 LOOKS_AT_LEAST = 5
 WITHIN = 60.0
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.families("mariadb", "postgresql", "mysql"), pytest.mark.verify("mariadb", "mysql")]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.families("mariadb", "postgresql", "mysql"),
+    pytest.mark.verify("mariadb", "mysql"),
+]
 
 
 @dataclass
