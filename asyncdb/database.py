@@ -35,6 +35,7 @@ class _OneStatement(Session):
 
     def __init__(self, engine: AsyncEngine, connection: AsyncConnection | None = None) -> None:
         super().__init__(engine, connection=connection, transaction=TransactionOptions(single=True))
+        self.shares_streams = connection is not None
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -44,9 +45,6 @@ class _OneStatement(Session):
                 await self.commit()  # whatever it was: a SELECT may call a function that writes
         finally:
             await self.close()
-
-    def link_of_stream(self) -> None:
-        """It is the stream's own."""
 
     async def _abandon_stream(self) -> bool:
         if not dialect_of(self.engine).reads_streams_to_their_end or not isinstance(self.bind, AsyncEngine):

@@ -233,16 +233,17 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _refuse_if_it_would_wait_for_itself(self, task: asyncio.Task[Any] | None) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        if (
-            task is not None
-            and list(self._holders.values()).count(weakref.ref(task)) >= self.size() + self._max_overflow
-        ):
+        if task is not None and self._held_for_good(task) >= self.size() + self._max_overflow:
             self.counts.overloads += 1
             raise PoolExhaustedByTask(
                 f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "
                 "asks for one more, which would never come: nest less (a session beside atomic(), a stream left open), "
                 "or raise pool_size",
             )
+
+    def _held_for_good(self, task: asyncio.Task[Any]) -> int:
+        mine, held = weakref.ref(task), self._holders.items()
+        return sum(holder == mine and not _comes_back(record) for record, holder in held)
 
     def _refuse_if_overloaded(self) -> None:
         limit = self.config.max_waiting
@@ -463,3 +464,9 @@ def _close(record: ConnectionPoolEntry) -> None:
         record.close()
     else:
         record.invalidate()
+
+
+def _comes_back(record: ConnectionPoolEntry) -> bool:
+    """Whether it was a stream's that its task has left."""
+    connection: Any = record.dbapi_connection
+    return connection is not None and bool(connection.coming_back)

@@ -140,6 +140,8 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
     """
 
     sync_session_class = SyncSession
+    shares_streams = True
+    """Whether the connection of a stream has other users, before whose next statement it ends one that was left."""
 
     def __init__(
         self,
@@ -199,7 +201,7 @@ class Session(Paging, AsyncSession):  # type: ignore[misc]  # stream() can be aw
         return streams
 
     def link_of_stream(self) -> PhysicalConnection | None:
-        """The connection that ends a stream of this session when it is left; None where the session ends with it."""
+        """The connection that a stream of this session has just begun on."""
         link: PhysicalConnection | None = self.sync_session.info.get(_CONNECTION)
         return link
 

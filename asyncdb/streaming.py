@@ -38,6 +38,9 @@ _OF_A_STEP = frozenset({"async_generator_asend", "anext_awaitable", "_wrap_await
 
 class _Session(Protocol):
     async def _abandon_stream(self) -> bool: ...
+
+    shares_streams: bool
+
     def link_of_stream(self) -> Any: ...
     @property
     def open_streams(self) -> set[Any]: ...
@@ -111,6 +114,8 @@ class _Reading:
     """What is open; None before the first row, and after the last."""
     link: Any = None
     """The session's connection, if the stream is on one that has other users."""
+    alone: Any = None
+    """The connection, if it is the stream's own."""
     held_by: set[Any] | None = None
     """What keeps this until it is closed: the session's, for a connection would keep the session."""
     left = False
@@ -130,7 +135,9 @@ class _Reading:
         """Called with what is open now."""
         self.result = result
         link = session.link_of_stream()
-        if link is not None:
+        if not session.shares_streams:
+            self.alone = link
+        elif link is not None:
             self.link, self.held_by = link, session.open_streams
             session.open_streams.add(self)
             link.add_stream(self)
@@ -140,7 +147,7 @@ class _Reading:
 
     def ends(self) -> bool:
         """Called when nobody reads on; whether what is open is to be closed now."""
-        link, self.link = self.link, None
+        link, self.link, self.alone = self.link, None, None
         if self.task is not None and self._when_over is not None:
             self.task.remove_done_callback(self._when_over)
             self._when_over = None
@@ -153,6 +160,8 @@ class _Reading:
         """Notes that nobody reads on. In any thread, amid anything: it waits for nothing and sends nothing."""
         if self.result is not None:
             self.left = True
+            if self.alone is not None:
+                self.alone.coming_back = True
 
 
 class _Rows(AsyncIterator[T]):

@@ -176,9 +176,9 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
 
 def spare_wrappers(ended: Scope) -> None:
     """Keeps for those to come the wrappers of a scope on which nothing is left."""
-    for alias, wrapper in ended.wrappers.items():
-        if ended.had_threads:
-            break  # one of them may have outlived its caller, with the wrapper in its hands
+    if asyncio._get_running_loop() is not ended.loop:
+        return  # the garbage collector has ended a coroutine in this thread, and the loop will end the scope
+    for alias, wrapper in () if ended.had_threads else ended.wrappers.items():  # a thread may keep one in its hands
         if isinstance(wrapper, OnSeat) and ended.view_of is None and wrapper.at_rest:
             spare = _spare.setdefault(alias, [])
             if len(spare) < _MOST_SPARE and wrapper.settings_dict is _live_settings(alias):

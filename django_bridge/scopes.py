@@ -164,9 +164,12 @@ class Scope:
             self._acting = before
             self._depth -= 1
             if not self._depth:
-                for seat in list(self.seats.values()):
-                    if seat.link is not None:
-                        seat.give_back() if self.closed or self.brief else seat.settle()
+                self.soon(self._look_after_connections)
+
+    def _look_after_connections(self) -> None:
+        for seat in list(self.seats.values()):
+            if seat.link is not None:
+                seat.give_back() if self.closed or self.brief else seat.settle()
 
     # -- threads -------------------------------------------------------------------------------------------------
 
@@ -242,9 +245,9 @@ class Scope:
             self._acting = before
             self._depth -= 1
             if self.has_ended():
-                seat.give_back()  # it may have come after the end
+                self.soon(seat.give_back)  # it may have come after the end
             elif not self._depth:
-                seat.settle()
+                self.soon(seat.settle)
 
     def has_ended(self) -> bool:
         """Whether it was closed meanwhile."""
@@ -282,14 +285,24 @@ class Scope:
         if asyncio._get_running_loop() is self.loop:
             function()
         else:
-            try:
-                self.loop.call_soon_threadsafe(function)
-            except RuntimeError:
-                log.debug("the loop of %r is closed", self)
+            self.later(function)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Calls ``function`` on the loop, never at once: the caller may be the garbage collector, amid anything."""
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            log.debug("the loop of %r is closed", self)
 
     def close(self) -> None:
-        """Ends the scope: clean connections go back to the pool, the others are closed. Never waits."""
+        """Ends the scope: clean connections go back to the pool, the others are closed. Never waits.
+
+        Where the garbage collector ends the coroutine that opened it, in whatever thread, the loop does so.
+        """
         self.closed = True
+        if asyncio._get_running_loop() is not self.loop:
+            self.later(self.close)
+            return
         if self._host is not None:
             self._host.guests.discard(self)
         while self.guests:

@@ -11,6 +11,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -49,6 +50,7 @@ class Host(Protocol):
     def require_task(self) -> None: ...
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T: ...
     def soon(self, function: Callable[[], None]) -> None: ...
+    def later(self, function: Callable[[], None]) -> None: ...
     def emptied(self) -> None: ...
     def outlive(self, apart: Any) -> None: ...
 
@@ -246,7 +248,7 @@ class Seat:
         key = id(cursor)
         if streams:
             self._streams.add(key)
-        self._cursors[key] = weakref.ref(cursor, lambda _: self._closed(key))
+        self._cursors[key] = weakref.ref(cursor, lambda _: self.scope.later(partial(self._forgotten, key)))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -261,6 +263,12 @@ class Seat:
         """Called when ``cursor`` is closed, from wherever that is."""
         if self._cursors:
             self._closed(id(cursor))
+
+    def _forgotten(self, key: int) -> None:
+        """Called on the loop, some time after the garbage collector has found a cursor; its number may be another's."""
+        found = self._cursors.get(key)
+        if found is not None and found() is None:
+            self._closed(key)
 
     def _closed(self, key: int) -> None:
         self._streams.discard(key)

@@ -17,6 +17,8 @@ class Leftovers:
 
     open_streams: Collection[Any] = ()
     """Those that are open; one that nobody reads on says so by ``left``. Their sessions keep them, not the pool."""
+    coming_back = False
+    """Whether it was a stream's own that somebody has left, and is given back as soon as the loop comes to it."""
     doom: str | None
 
     def add_stream(self, stream: Any) -> None:

@@ -207,7 +207,7 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
 
     def come_back(self) -> None:
         """Called when its user gives it back, or is done with it."""
-        self.implies_begin = self.by_hand = False
+        self.implies_begin = self.by_hand = self.coming_back = False
         self._connection.owed = None
 
     def look(self) -> Liveness:
