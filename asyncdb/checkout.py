@@ -39,6 +39,8 @@ class Checkout:
     def close(self) -> None:
         """Gives the connection back; it has nothing to end, or the pool closes it. Never waits."""
         record, self._record = self._record, None
+        if record is None:
+            return  # the garbage collector came first, and its loop closes the connection
         link = self.dbapi_connection
         if link.begun is Begun.WANTED and link.nothing_to_end:
             link.end("ROLLBACK")  # of which the server knows nothing
@@ -51,10 +53,11 @@ class Checkout:
     def invalidate(self) -> None:
         """Closes the connection; its place in the pool is free. Never waits."""
         record, self._record = self._record, None
-        _invalidated(record)
+        if record is not None:
+            _invalidated(record)
 
     def __del__(self) -> None:
-        record = self._record
+        record, self._record = self._record, None
         if record is None:
             return
         _tell(self._loop, record, record.fairy_ref)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from contextvars import Context
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -60,7 +61,7 @@ class LeakFinder:
         name = holder.get_name() if holder is not None else "none"
         self._held[record] = _Held(time.monotonic(), name, tuple(_places()))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._every, self._look, context=Context())
 
     def gave_back(self, record: Any) -> None:
         """Forgets it."""
@@ -83,7 +84,7 @@ class LeakFinder:
                 )  # fmt: skip
             if self._idle_after is not None and not held.reported_idle and record.dbapi_connection is not None:
                 self._look_whether_idle(record.dbapi_connection, held, now, self._idle_after)
-        self._timer = asyncio.get_running_loop().call_later(self._every, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._every, self._look, context=Context())
 
     def _look_whether_idle(self, link: Any, held: _Held, now: float, limit: float) -> None:
         if link.waits_for_reply or link.asked_at != held.asked_at or held.idle_since is None:

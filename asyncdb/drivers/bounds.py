@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable
+from contextvars import Context
 from typing import Any, TypeVar
 
 from ..config import DatabaseConfig
@@ -150,7 +151,11 @@ class Bounds:
             return
         self._overdue = now + limit
         if self._watchdog is None:
-            self._watchdog = self._loop.call_later(limit, self._watch)
+            self._watch_in(limit)
+
+    def _watch_in(self, seconds: float) -> None:
+        # Not in this task's context: the timer would keep what that holds, and the task with it, for as long as it runs.
+        self._watchdog = self._loop.call_later(seconds, self._watch, context=Context())
 
     def _watch(self) -> None:
         """Looks after a reply that is due; one timer for all statements of a while, since most never need it."""
@@ -159,7 +164,7 @@ class Bounds:
             return
         left = self._overdue - time.monotonic()
         if left > 0:
-            self._watchdog = self._loop.call_later(left, self._watch)
+            self._watch_in(left)
         else:
             self._leave_running("timed out")
             name = "read_timeout" if self.limit is None else "statement_timeout"

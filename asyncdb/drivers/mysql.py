@@ -13,6 +13,7 @@ import functools
 import math
 import re
 from collections.abc import Awaitable, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects.mysql import BINARY, LONGBLOB, MEDIUMBLOB, TINYBLOB, VARBINARY
@@ -225,7 +226,7 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     def resume_reading(self) -> None:
         """Takes what the server sends."""
         if not self._transport.is_closing():
-            self._transport.resume_reading()
+            Context().run(self._transport.resume_reading)  # which would keep this task's context
 
     def let_stream_wait(self) -> None:
         """Called when nobody asks for rows any more, or yet."""
@@ -327,7 +328,8 @@ class Dialect(PhysicalDialect, _SilentDialect):
             raw.takes_key_of_server = bool(config.driver_options["get_server_public_key"])
         raw.max_reply_bytes = config.max_reply_bytes
         try:
-            await raw.connect()
+            # In a task of its own, for a transport keeps the context that it was made in for all its life.
+            await asyncio.get_running_loop().create_task(raw.connect(), context=Context())
             return raw, await self._make_session(raw, config)
         except BaseException:
             raw.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -102,6 +103,10 @@ class Keeper(Protocol):
         """Called when that is done."""
 
 
+def _nobody() -> None:
+    """In the place of a keeper."""
+
+
 def check_owner(alias: str, owner: Owner) -> None:
     """Raises ``TransactionOwnedByTask`` in any task that ``owner`` does not admit."""
     task = asyncio.current_task()
@@ -137,6 +142,7 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
     """Whether a statement begins a transaction by itself, as SQLAlchemy's user expects; not so for Django's."""
     routines: Routines
     """What is known of the functions of its database; its dialect's."""
+    _keeper: Callable[[], Keeper | None]
     by_hand = False
     """Whether a transaction was open before the statement that was sent last, of which SQLAlchemy knows nothing."""
     washing = False
@@ -162,7 +168,7 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
         self.wrote_before: dict[str, bool] = {}
         """``wrote`` when each savepoint was set, to which a roll-back takes it back."""
         self.errors_met = False
-        self.keeper: Keeper | None = None
+        self.keeper = None
         self.poison: str | None = None
         self.spoiled: str | None = None
         self.doom: str | None = None
@@ -172,6 +178,15 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
         self.running = self.gave_up = None
         self.open_streams = ()
         self.begin_limits()
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """Who keeps its transaction; weakly, for the pool would keep a task alive that nobody can wake any more."""
+        return self._keeper()
+
+    @keeper.setter
+    def keeper(self, keeper: Keeper | None) -> None:
+        self._keeper = _nobody if keeper is None else weakref.ref(keeper)
 
     # -- the driver's part ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 from typing import Any, Final, cast
 
 import psycopg
@@ -95,7 +96,8 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
     def _watch(self) -> None:
         self._watched = self.pgconn.socket
         self._watching = asyncio.get_running_loop()
-        self._watching.add_reader(self._watched, self._readable)
+        # Not in this task's context, which the loop would keep as long as it watches.
+        Context().run(self._watching.add_reader, self._watched, self._readable)
 
     def _readable(self) -> None:
         """Reads what has come, as the one who waits would: unread, it would call again and again."""

@@ -10,6 +10,7 @@ SQLAlchemy's there. Read in psycopg 3.3.9 (``_connection_base.py``: ``pgconn``, 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -185,7 +186,7 @@ class Face(AtRest, psycopg.Connection[Any]):
         self._prepared = self._asynchronous._prepared
         self._autocommit = True
         self.lock = _OneAtATime()  # type: ignore[assignment]  # all that psycopg asks of a lock
-        self.wrapper: Any = None
+        self.wrapper = None
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
         self.note_rest()
@@ -195,6 +196,15 @@ class Face(AtRest, psycopg.Connection[Any]):
 
     def driver_state(self) -> Any:
         return driver_state(self)
+
+    @property
+    def wrapper(self) -> Any:
+        """Who has this connection now; weakly, for the pool would keep a task that nobody can wake any more."""
+        return None if self._wrapper is None else self._wrapper()
+
+    @wrapper.setter
+    def wrapper(self, wrapper: Any) -> None:
+        self._wrapper = None if wrapper is None else weakref.ref(wrapper)
 
     def hear(self, heard: Heard) -> None:
         """Calls these handlers from now on, and keeps for ``notifies()`` what nobody handles."""

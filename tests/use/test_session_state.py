@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -611,3 +613,39 @@ async def test_a_transaction_begun_by_hand_is_one_amid_a_read_too(shop: Any, row
         with pytest.raises(ScopeOwnedByTask):
             await child
         await run_django(tell, "ROLLBACK")
+
+
+# A task that nobody can wake any more
+
+
+@SERVERS
+@pytest.mark.filterwarnings("ignore:unclosed <Checkout", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("in_a_block", [False, True], ids=["scope", "block"])
+async def test_what_a_collected_task_held_goes_back_on_its_loop(
+    in_a_block: bool, shop: Any, setting: Setting, eventually: Any
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # "Task was destroyed but it is pending"
+    given_back: list[int] = []
+    waiting = asyncio.Event()
+
+    async def waits() -> None:
+        async with scope() as place:
+            await run_django(setting.change)
+            give_back = place.seats["default"].give_back
+            place.seats["default"].give_back = lambda: (given_back.append(threading.get_ident()), give_back())
+            if in_a_block:
+                async with atomic():
+                    waiting.set()
+                    await loop.create_future()
+            waiting.set()
+            await loop.create_future()
+
+    task = asyncio.create_task(waits())
+    await waiting.wait()
+    assert shop.checked_out() == 1
+    del task
+    await asyncio.to_thread(gc.collect)
+    await eventually(lambda: shop.checked_out() == 0)
+    assert set(given_back) == {threading.get_ident()}
+    assert not await run_django(setting.is_there)
