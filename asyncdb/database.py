@@ -275,9 +275,9 @@ class Database(Paging):
         if loop.is_closed():
             self.abandon()
         elif loop.is_running() and loop is not _running_loop():
-            loop.call_soon_threadsafe(pool_of(engine).retire)
+            loop.call_soon_threadsafe(_retire, engine)
         else:
-            pool_of(engine).retire()
+            _retire(engine)
 
     def abandon(self) -> None:
         """Closes the sockets without waiting; for a loop that runs no more, or from another thread than its."""
@@ -306,6 +306,11 @@ def _returns_rows(result: Result[Any]) -> bool:
     except ResourceClosedError:
         return False
     return True
+
+
+def _retire(engine: AsyncEngine) -> None:
+    pool_of(engine).retire()
+    dialect_of(engine).release()  # SQLite's database in memory: who uses a connection holds it open as well
 
 
 def _abandon(engine: AsyncEngine) -> None:

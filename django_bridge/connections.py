@@ -161,12 +161,13 @@ def _scope_here() -> Scope | None:
 
 def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     seat = Seat(there, alias, database)
-    if spare := _spare.get(alias):
-        wrapper = spare.pop()
+    try:
+        wrapper = _spare[alias].pop()
+    except (KeyError, IndexError):  # asked by being taken: another loop's thread may come in between
+        wrapper = wrapper_on(seat)
+    else:
         seat.succeed(wrapper.seat)
         wrapper.take_seat(seat)
-    else:
-        wrapper = wrapper_on(seat)
     if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
         share_view(wrapper, other)
     there.seats[alias] = seat

@@ -154,7 +154,7 @@ class Bounds:
             self._watch_in(limit)
 
     def _watch_in(self, seconds: float) -> None:
-        # Not in this task's context: the timer would keep what that holds, and the task with it, for as long as it runs.
+        # Not in this task's context: the timer would keep what that holds, and so the task, for as long as it runs.
         self._watchdog = self._loop.call_later(seconds, self._watch, context=Context())
 
     def _watch(self) -> None:

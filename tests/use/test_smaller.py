@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sqlite3
 import sys
 import threading
 from typing import Any
@@ -296,6 +297,23 @@ async def test_a_caller_in_line_is_served_when_the_engine_is_disposed_of(
         assert database.stats().checked_out == 0
     finally:
         await database.close()
+
+
+async def test_a_database_in_memory_is_let_go_when_it_is_retired(eventually: Any) -> None:
+    name = f"file:retired-{id(eventually)}?mode=memory&cache=shared"
+    database = Database(DatabaseConfig.of(family="sqlite", database=name))
+    await database.execute(text("CREATE TABLE kept (number INTEGER)"))
+
+    def tables() -> int:
+        other = sqlite3.connect(name, uri=True)
+        try:
+            return int(other.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        finally:
+            other.close()
+
+    assert tables() == 1
+    database.retire()
+    await eventually(lambda: tables() == 0)
 
 
 # -- settings ------------------------------------------------------------------------------------------------------
