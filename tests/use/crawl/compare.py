@@ -76,7 +76,8 @@ def _heads(answer: dict[str, Any]) -> list[str]:
 
 
 def masked(text: str, number: int | None) -> str:
-    """Without tokens, salts and today's times; of several clients' also without new ids and what is others'."""
+    """Without tokens, salts and today's times; of several clients' also without new ids, without
+    what is others', and in no order."""
     text = _CSRF.sub(r"\1\2...", text)
     text = _HASH.sub(r"\1...", text)
     for day in _TODAY:
@@ -85,6 +86,8 @@ def masked(text: str, number: int | None) -> str:
     if number is not None:
         text = _NEW_ID.sub("new", text)
         text = _OPTION.sub(lambda found: found[0] if int(found[1]) == number else "", text)
+        # What a page lists without an ORDER BY comes as the clients' writes have mixed.
+        text = "\n".join(sorted(line for line in text.splitlines() if line.strip()))
     return text
 
 
