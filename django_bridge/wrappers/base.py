@@ -272,9 +272,11 @@ class OnSeat(Hooked, Shares):
         """A cursor that streams has a connection of its own, so that others can be asked between its rows.
 
         In a transaction it must be the transaction's own, and where the session was changed the one that carries it:
-        there the family decides, as in Django.
+        there the family decides, as in Django. So it does in a thread, and wherever a connection is held already: who
+        holds one and waits for another would wait for those who do the same.
         """
-        if self.in_atomic_block or not self.autocommit or self.seat.session_changed or self.remembers:
+        held = not in_greenlet() or self.seat.link is not None or self.seat.session_changed
+        if held or self.in_atomic_block or not self.autocommit or self.remembers:
             return super().chunked_cursor()
         apart = self._apart()
         with apart.seat.held():

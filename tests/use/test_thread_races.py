@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import close_old_connections, connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 
 from asyncdb.engine import pool_of
-from django_bridge import database, scope
+from django_bridge import database, run_django, scope
 from tests.bridge.site import PREFIX, SCOPED, around, get, site
 
 REQUESTS = 12
@@ -216,3 +216,28 @@ async def test_a_cursor_that_is_open_meanwhile_keeps_its_connection(shop: Any) -
     await shop.create(shop.models.Row)
     async with scope():
         assert await sync_to_async(work)() == (1, 2)
+
+
+@pytest.mark.parametrize("through", [sync_to_async, None], ids=["thread", "run_django"])
+async def test_iterators_at_once_wait_for_no_second_connection(through: Any, shop: Any) -> None:
+    """As each ``ModelChoiceField`` of a form does."""
+    shop.configure(async_db={"pool_size": 2, "pool_timeout": 5})
+    await shop.create(shop.models.Row)
+    rows = shop.models.Row.objects
+    await rows.abulk_create([shop.models.Row(number=n) for n in range(3)])
+    together = asyncio.Barrier(2)
+
+    def work() -> list[int]:
+        rows.count()
+        async_to_sync(together.wait)() if through is None else None
+        return [row.number for row in rows.order_by("number").iterator(chunk_size=1) if rows.count() == 3]
+
+    async def request() -> list[int]:
+        async with scope():
+            if through is None:
+                return await run_django(work)
+            async with ThreadSensitiveContext():
+                return await sync_to_async(work)()
+
+    assert await asyncio.gather(*(asyncio.create_task(request()) for _ in range(4))) == [[0, 1, 2]] * 4
+    assert database().stats().counts.timeouts == 0
