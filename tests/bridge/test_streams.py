@@ -114,7 +114,7 @@ async def test_iterator_in_run_django_and_in_a_thread_is_bounded_too(run: Any, s
     async with scope():
         number, streamed = await run(work)
     assert number == 40_000
-    # A thread keeps its connection, and asks for no second one: there MySQL's rows are read whole, as by Django's driver.
+    # A thread asks for no second connection: there MySQL's rows are read whole, as by Django's own driver.
     assert (streamed < 3_000_000) or (run is in_thread and shop.family != "postgresql")
 
 
