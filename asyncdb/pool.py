@@ -176,8 +176,10 @@ class Pool(AsyncAdaptedQueuePool):
         try:
             self._replace_if_unfit(record)
             connection: Any = cast("Any", record).get_connection()
-            if connection._at_rest is None:
+            if connection._at_rest is None:  # what listeners to new connections have done is everybody's
                 connection.note_rest()
+                connection.left = None
+                connection.come_back()
             connection.implies_begin = True
         except BaseException as err:
             try:

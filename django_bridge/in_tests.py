@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
@@ -36,6 +37,8 @@ _DJANGOS = _current if getattr(_current, "__module__", None) == BaseDatabaseWrap
 _made: WeakValueDictionary[int, Any] = WeakValueDictionary()
 """The connections of Django's threads, among which a test's are found from whatever task or thread."""
 _probes: dict[str, Any] = {}
+_asking: ContextVar[bool] = ContextVar("django_bridge_asking", default=False)
+"""Whether what stands in the place of ``ensure_connection`` is being asked."""
 
 
 def watched() -> bool:
@@ -76,12 +79,15 @@ def admit(alias: str) -> None:
 
 def require_allowed(alias: str) -> None:
     """Raises what the running test's blocker raises, if it has one for ``alias``."""
-    if not watched():
-        return
+    if not watched() or _asking.get():
+        return  # or it is the blocker itself that connects
+    token = _asking.set(True)
     try:
         BaseDatabaseWrapper.ensure_connection(_probe(alias))
     except SynchronousOnlyOperation:
         """Django's own method on the loop, to which the others come where they allow it."""
+    finally:
+        _asking.reset(token)
 
 
 def _probe(alias: str) -> Any:

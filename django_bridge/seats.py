@@ -173,8 +173,8 @@ class Seat:
         return link.doom is None and bool(link.holds_transaction)
 
     def settle(self) -> None:
-        """Gives the connection back if nothing keeps it here: no thread amid its work, nor what :meth:`rest` names."""
-        if not self.scope.serves_a_thread:
+        """Gives the connection back if nothing keeps it here: no work that goes on, nor what :meth:`rest` names."""
+        if not (self.scope.serves_a_thread or self.scope.in_operation):
             self.rest()
 
     def rest(self) -> None:

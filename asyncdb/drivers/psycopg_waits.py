@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 import psycopg
 from psycopg.pq import ConnStatus
+from psycopg.sql import Composable
 from psycopg.waiting import Ready, Wait, wait_async
 
 _READABLE: Final = Ready.R
@@ -42,7 +43,7 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
           statement: that is the pool's affair, and the connection must not be used again.
         """
         if self.owed is not None:
-            await self.owed(None)
+            await self.owed(_statement_of(gen, self))
         if timeout is not None:
             self.unwatch()
             return await super().wait(gen, interval, timeout)
@@ -117,6 +118,26 @@ class WatchedConnection(psycopg.AsyncConnection[Any]):
         if time.monotonic() - self._last_pause >= _BUSY_FOR:
             await asyncio.sleep(0)
             self._last_pause = time.monotonic()
+
+
+_SENDS: Final = {
+    "_execute_gen": "query",
+    "_executemany_gen_pipeline": "query",
+    "_executemany_gen_no_pipeline": "query",
+    "_stream_send_gen": "query",
+    "_start_copy_gen": "statement",
+}
+"""psycopg's generators that send a statement, and where they have it (``_cursor_base.py``)."""
+
+
+def _statement_of(gen: Any, connection: Any) -> str | None:
+    """What a cursor of psycopg's is about to send; None where it cannot be told."""
+    name = _SENDS.get(getattr(getattr(gen, "gi_code", None), "co_name", ""))
+    frame = getattr(gen, "gi_frame", None)
+    query = None if name is None or frame is None else frame.f_locals.get(name)
+    if isinstance(query, Composable):
+        return query.as_string(connection)
+    return query.decode(errors="replace") if isinstance(query, bytes) else query if isinstance(query, str) else None
 
 
 class _Amid:

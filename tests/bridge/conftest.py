@@ -33,6 +33,14 @@ from django_bridge.conf import process_mode  # noqa: E402
 
 Project = Callable[..., None]
 
+
+@pytest.fixture(autouse=True)
+def _may_ask_the_database(django_db_blocker: Any) -> Iterator[None]:
+    """Tests that are run by their file's name stand behind pytest-django's blocker, which stops every door."""
+    with django_db_blocker.unblock():
+        yield
+
+
 ENGINES = {
     "mysql": "django.db.backends.mysql",
     "postgresql": "django.db.backends.postgresql",
@@ -87,14 +95,15 @@ def bridged_now(
 
 
 @pytest.fixture
-async def bridged(bridged_now: Callable[..., None]) -> AsyncIterator[Callable[..., None]]:
-    """The same for async tests, whose pools and connections are closed afterwards."""
-    await _forget_connections()
-    try:
-        yield bridged_now
-    finally:
-        await registry.close_all()
+async def bridged(bridged_now: Callable[..., None], django_db_blocker: Any) -> AsyncIterator[Callable[..., None]]:
+    """The same for async tests, which may ask the database, and whose pools and connections are closed afterwards."""
+    with django_db_blocker.unblock():
         await _forget_connections()
+        try:
+            yield bridged_now
+        finally:
+            await registry.close_all()
+            await _forget_connections()
 
 
 async def _forget_connections() -> None:

@@ -34,7 +34,9 @@ def _installed() -> Iterator[None]:
     lazy.install()
     assert lazy._replaced
     yield
-    if not before:
+    if before:
+        lazy.install()  # again, where the test has uninstalled it: others stand on it
+    else:
         lazy.uninstall()
 
 

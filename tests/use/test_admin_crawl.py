@@ -103,7 +103,7 @@ def _require_same(stock: dict[str, Any], *others: dict[str, Any]) -> None:
     assert len(answers) > 100
     for other in others:
         if found := differences(stock, other):
-            pytest.fail(shown(found), pytrace=False)
+            pytest.fail(f"{shown(found)}\n\nthe bridge's server said:\n{other['log'][-5000:]}", pytrace=False)
 
 
 def test_each_page_is_what_django_alone_answers_though_threads_are_switched_all_the_time(crawls: Crawls) -> None:

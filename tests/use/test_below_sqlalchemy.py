@@ -99,7 +99,7 @@ async def _raise_in_a_session(use: Use, statement: str) -> None:
 
 
 async def _forget_to_commit(use: Use, statement: str) -> None:
-    with suppress(UncommittedWrites):
+    with pytest.raises(UncommittedWrites):
         async with session() as db:
             await use(db, statement)
 

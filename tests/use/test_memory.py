@@ -334,8 +334,8 @@ async def _set(change: Callable[[Any], None], door: str) -> None:
         await run_django(by_django)
         return
     async with session() as db:
-        raw = await (await db.connection()).get_raw_connection()
-        driver: Any = raw.driver_connection
+        raw: Any = await (await db.connection()).get_raw_connection()
+        driver = raw.dbapi_connection.raw  # not ``driver_connection``, which costs a reset whatever is done with it
         change(getattr(driver, "_conn", driver))
 
 
@@ -354,8 +354,8 @@ async def _seen() -> list[Any]:
 
     async with session() as db:
         rows = (await db.execute(select(1))).all()
-        raw = await (await db.connection()).get_raw_connection()
-        driver: Any = raw.driver_connection
+        raw: Any = await (await db.connection()).get_raw_connection()
+        driver = raw.dbapi_connection.raw
         state = len(getattr(driver, "_notice_handlers", ())), repr(getattr(driver, "row_factory", None))
     return [await run_django(by_django), rows, state]
 

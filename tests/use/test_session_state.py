@@ -435,7 +435,7 @@ async def _until_it_fails(rows: Any) -> None:
 
 
 @SERVERS
-@pytest.mark.parametrize("release", [close_old_connections, connection.close], ids=["old", "close"])
+@pytest.mark.parametrize("release", [close_old_connections, lambda: connection.close()], ids=["old", "close"])  # noqa: PLW0108
 async def test_a_thread_goes_on_after_it_has_let_go(release: Any, rows: Any, setting: Setting, server: Any) -> None:
     async with scope():
         await run_django(setting.change)

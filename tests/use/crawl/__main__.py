@@ -107,7 +107,7 @@ async def main(logged: Logged) -> list[Any]:
 
         async def one(number: int) -> Any:
             client = Client(number, alone=said["clients"] == 1, links_of_a_kind=said["links_of_a_kind"])
-            async with httpx.AsyncClient(transport=_Shared(transport), base_url=HOST, timeout=60) as http:
+            async with httpx.AsyncClient(transport=_Shared(transport), base_url=HOST, timeout=90) as http:
                 return await crawl(Browser(http, logged.take), client)
 
         crawls = await asyncio.gather(*(one(number) for number in range(1, said["clients"] + 1)))

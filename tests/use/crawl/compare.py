@@ -87,7 +87,7 @@ def masked(text: str, number: int | None) -> str:
         text = _NEW_ID.sub("new", text)
         text = _OPTION.sub(lambda found: found[0] if int(found[1]) == number else "", text)
         # What a page lists without an ORDER BY comes as the clients' writes have mixed.
-        text = "\n".join(sorted(line for line in text.splitlines() if line.strip()))
+        text = "\n".join(sorted(filter(None, map(str.strip, text.replace("<", "\n<").splitlines()))))
     return text
 
 
