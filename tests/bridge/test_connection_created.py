@@ -271,7 +271,11 @@ async def test_the_isolation_level_is_djangos(bridged: Any, family: str) -> None
     if family == "sqlite":
         return
     level = "serializable" if family != "postgresql" else 4
-    query = "SELECT current_setting('transaction_isolation')" if family == "postgresql" else "SELECT @@tx_isolation"
+    query = {
+        "mariadb": "SELECT @@tx_isolation",
+        "mysql": "SELECT @@transaction_isolation",
+        "postgresql": "SELECT current_setting('transaction_isolation')",
+    }[family]
     assert (await database().fetch_val(text(query))).lower().replace("-", " ") == "read committed"
     bridged(OPTIONS={"isolation_level": level})
     async with database().atomic() as db:

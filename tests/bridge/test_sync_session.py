@@ -260,6 +260,7 @@ def test_many_rows_in_one_statement(sync_shop: Any) -> None:
         assert db.execute(delete(SaRow)).rowcount == 3700  # type: ignore[attr-defined]
 
 
+@pytest.mark.families("mariadb", "postgresql", "sqlite")  # MySQL has no RETURNING
 def test_returning(sync_shop: Any) -> None:
     with sync_session() as db:
         rows = db.scalars(
