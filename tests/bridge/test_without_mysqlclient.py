@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from sqlalchemy import make_url
 
 import django_bridge
+from asyncdb.testing import DatabaseServer, MySQLServer, RunningMySQLServer
 from django_bridge.wrappers import mysqldb
 
 ROOT = Path(django_bridge.__file__).parents[1]
@@ -121,8 +122,15 @@ def test_the_backend_of_contrib_gis_has_it_too_in_whatever_order_its_modules_com
 
 
 @pytest.mark.families("mariadb", "mysql")
-def test_a_session_reads_and_maps_errors_without_mysqlclient(server_url: str) -> None:
+def test_a_session_reads_and_maps_errors_without_mysqlclient(
+    server: DatabaseServer, server_url: str, tmp_path: Path
+) -> None:
     url = make_url(server_url)
+    options = {}
+    if isinstance(server, MySQLServer | RunningMySQLServer):  # without TLS a login has to know the server's key
+        key = tmp_path / "server_key.pem"
+        key.write_text(server.public_key())
+        options = {"OPTIONS": {"server_public_key_path": str(key)}}
     place = {"HOST": url.host or "", "PORT": url.port or "", "USER": url.username, "PASSWORD": url.password or ""}
     printed = python(
         """
@@ -150,7 +158,7 @@ def test_a_session_reads_and_maps_errors_without_mysqlclient(server_url: str) ->
         asyncio.run(main())
         print([name for name in sys.modules if name.startswith("MySQLdb")])
         """,
-        database=NOWHERE | place | {"NAME": url.database},
+        database=NOWHERE | place | {"NAME": url.database} | options,
     )
     assert printed.splitlines() == [
         "asyncmy.errors",

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, text
 
 from asyncdb import ConfigurationError, ConnectFailed, Database, DatabaseConfig
-from asyncdb.testing import DatabaseServer, MariaDBServer, PostgreSQLServer, PrivateServer
+from asyncdb.testing import DatabaseServer, MariaDBServer, MySQLServer, PostgreSQLServer, PrivateServer
 
 
 @asynccontextmanager
@@ -43,7 +43,6 @@ def asyncio_stack() -> Any:
 # Driver options
 
 
-@pytest.mark.families("mariadb", "postgresql", "sqlite")
 @pytest.mark.parametrize("name", ["no_such_option", "local_infile", "autocommit", "cursor_factory", "password"])
 async def test_a_driver_option_that_cannot_be_honoured_is_refused_by_name(server_url: str, name: str) -> None:
     config = DatabaseConfig.from_url(server_url, alias="reports", driver_options={name: "x"})
@@ -52,7 +51,7 @@ async def test_a_driver_option_that_cannot_be_honoured_is_refused_by_name(server
             await database.fetch_val(select(1))
 
 
-@pytest.mark.families("mariadb")
+@pytest.mark.families("mariadb", "mysql")
 async def test_mysql_client_flags_keep_those_of_ours(server_url: str, server: DatabaseServer) -> None:
     """CLIENT_INTERACTIVE (1 << 10) takes another idle limit; FOUND_ROWS, on which SQLAlchemy counts, stays."""
     server.execute("SET GLOBAL interactive_timeout = 1234")
@@ -227,7 +226,7 @@ async def test_the_source_is_asked_before_each_connection(server: DatabaseServer
 # Where the server is
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_unix_socket_is_used(server: PrivateServer, database_name: str, family: str) -> None:
     config = DatabaseConfig.of(
         family=server.family,
@@ -257,7 +256,9 @@ def tls_servers() -> Iterator[dict[str, PrivateServer]]:
 
         class Lazily(dict[str, PrivateServer]):
             def __missing__(self, name: str) -> PrivateServer:
-                kind: Any = {"mariadb": MariaDBServer, "postgresql": PostgreSQLServer}[name.rstrip("2")]
+                kind: Any = {"mariadb": MariaDBServer, "mysql": MySQLServer, "postgresql": PostgreSQLServer}[
+                    name.rstrip("2")
+                ]
                 server: PrivateServer = stack.enter_context(kind(tls=True))
                 self[name] = server
                 return server
@@ -267,6 +268,7 @@ def tls_servers() -> Iterator[dict[str, PrivateServer]]:
 
 TLS_SQL = {
     "mariadb": "SELECT variable_value FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'",
+    "mysql": "SELECT variable_value FROM performance_schema.session_status WHERE variable_name = 'Ssl_cipher'",
     "postgresql": "SELECT cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
 }
 
@@ -275,7 +277,7 @@ def _over_tls(server: PrivateServer, **options: Any) -> DatabaseConfig:
     return DatabaseConfig.from_url(server.url(server.default_database), **options)
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 @pytest.mark.parametrize("mode", ["required", "verify_ca", "verify_identity"])
 async def test_tls_is_used_as_asked(tls_servers: Any, family: str, mode: str) -> None:
     server = tls_servers[family]
@@ -284,14 +286,14 @@ async def test_tls_is_used_as_asked(tls_servers: Any, family: str, mode: str) ->
         assert await database.fetch_val(text(TLS_SQL[family]))
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_disabled_tls_is_not_used(tls_servers: Any, family: str) -> None:
     """The positive control of the test above."""
     async with _opened(_over_tls(tls_servers[family], tls="disabled")) as database:
         assert not await database.fetch_val(text(TLS_SQL[family]))
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 @pytest.mark.parametrize("mode", ["verify_ca", "verify_identity"])
 async def test_another_authority_is_refused(tls_servers: Any, family: str, mode: str, tmp_path: Path) -> None:
     from asyncdb.testing.certificates import make_certificates
@@ -304,7 +306,7 @@ async def test_another_authority_is_refused(tls_servers: Any, family: str, mode:
         assert database.stats().checked_out == 0
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 @pytest.mark.parametrize("mode", ["required", "verify_ca"])
 async def test_a_server_without_tls_is_refused_and_sees_no_password(
     server: PrivateServer, family: str, mode: str, tls_servers: Any
@@ -315,7 +317,7 @@ async def test_a_server_without_tls_is_refused_and_sees_no_password(
             await database.fetch_val(select(1))
 
 
-@pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.families("mariadb", "postgresql", "mysql")
 async def test_a_certificate_file_that_is_not_there_is_named(tls_servers: Any, family: str, tmp_path: Path) -> None:
     server = tls_servers[family]
     missing = str(tmp_path / "missing.pem")

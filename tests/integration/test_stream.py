@@ -34,6 +34,15 @@ def _numbers(database: Database, n: int) -> TextClause:
     return text(NUMBERS[database.config.family].format(n=n))
 
 
+def _a_million(database: Database) -> TextClause:
+    """A million rows of which the first comes at once: MySQL and MariaDB read a JSON_TABLE whole before that."""
+    if database.config.family != "mysql":
+        return _numbers(database, 1_000_000)
+    thousand = SEQUENCE.format(n=1000)
+    more = thousand.replace("AS numbers", "AS more")
+    return text(f"SELECT numbers.seq AS id, 'padding padding padding' AS title FROM {thousand}, {more}")
+
+
 @pytest.mark.contract
 async def test_a_stream_gives_each_row_once_in_order(books: Database) -> None:
     assert [row.id async for row in books.stream(_numbers(books, 2500), batch=100)] == list(range(1, 2501))
@@ -107,7 +116,7 @@ async def test_the_end_of_an_unfinished_stream_is_bounded_when_the_server_is_sil
         async with (
             asyncio.timeout(10),
             database.session() as db,
-            db.stream(_numbers(database, 1_000_000), batch=10) as rows,
+            db.stream(_a_million(database), batch=10) as rows,
         ):
             async for _ in rows:
                 proxy.black_hole()

@@ -287,8 +287,8 @@ async def test_tls_is_offered_with_a_certificate_that_verifies(kind: type[Privat
             assert await ask(connection, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
         else:
             connection = await connect(server, ssl=ssl.create_default_context(cafile=server.ca_file))
-            schema = "performance_schema" if kind is MySQLServer else "information_schema"
-            sql = f"SELECT VARIABLE_VALUE FROM {schema}.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'"
+            names = "performance_schema.session_status" if kind is MySQLServer else "information_schema.SESSION_STATUS"
+            sql = f"SELECT VARIABLE_VALUE FROM {names} WHERE VARIABLE_NAME = 'Ssl_cipher'"
             assert await ask(connection, sql)
         await close(connection)
 
