@@ -98,6 +98,7 @@ class SyncSession(OrmSession):
             or ends_the_same_again(error.orig)
             or link.begun is Begun.SENT
             or link.borrowed
+            or link.left is not None
             or self.info.get(_SEVERAL)
         ):
             return False

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -130,7 +130,7 @@ class Seat:
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
             checkout = pool.checkout(self.scope.owner or self.scope.reader)
-            if self.link is not None:  # what a test puts before each connection has connected meanwhile
+            if cast("Any", self).link is not None:  # what a test puts before each connection has connected meanwhile
                 checkout.close()
                 return self.link
             self._checkout, self.link = checkout, checkout.dbapi_connection

@@ -346,14 +346,22 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
 
         ``kind`` and ``found`` are what is known of it; by default what its words tell.
         """
-        self.before(kind_of_text(statement) if kind is None else kind)
-        self.note_what_is_left(statement, residue(statement) if found is None else found)
+        kind = kind_of_text(statement) if kind is None else kind
+        found = residue(statement) if found is None else found
+        self.before(kind)
+        self.note_what_is_left(statement, found)
+        if kind is Kind.READ and self.left is not None and not self.routines.leave_nothing(found.calls):
+            # A project's function with the name of one of the server's: it may write, and so belongs in a transaction.
+            self.may_have_written = True
+            if self.begun is Begun.WANTED and not self.options.single:
+                await_(self._begin_now())
 
     def note_what_is_left(self, statement: str, found: Residue) -> None:
         """Notes what ``statement`` leaves on the session. In a greenlet."""
         if found.defines_routines:
             self.routines.forget()
-        if self.left is None and (found.left or (found.calls and not self._leave_nothing(found.calls))):
+        left = found.left or self.config.family in found.left_on
+        if self.left is None and (left or (found.calls and not self._leave_nothing(found.calls))):
             self.left = first_word(statement)
 
     def _leave_nothing(self, calls: frozenset[str]) -> bool:

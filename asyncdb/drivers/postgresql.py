@@ -41,6 +41,10 @@ from .statements import NotingCompiler
 PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
 """What ``driver_options`` may hold beside libpq's own keywords."""
 
+_MAY_LEAVE_SOMETHING = (
+    "(SELECT array_agg(DISTINCT lower(proname::text)) FROM pg_proc WHERE provolatile = 'v' AND prokind <> 'p' "
+    "AND pronamespace <> 'pg_catalog'::regnamespace)"
+)
 _OWN_OPTIONS = frozenset(
     "host hostaddr port user password dbname connect_timeout sslmode sslrootcert sslcert sslkey".split(),
 )
@@ -276,12 +280,15 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
             settings["default_transaction_isolation"] = config.isolation_level.lower()
         made = "".join(["set_config(%s, %s, false), "] * len(settings))
         values = [part for item in settings.items() for part in item]
+        routines = "NULL" if self.routines.loaded else _MAY_LEAVE_SOMETHING
         read = (
             "current_setting('default_transaction_isolation'), "
             "(SELECT setting::int / 1000.0 FROM pg_settings WHERE name = 'idle_session_timeout')"
         )
-        cursor = await raw.execute(f"SELECT {made}{read}", values)
+        cursor = await raw.execute(f"SELECT {made}{routines}, {read}", values)
         row = await cursor.fetchone()
+        if row and not self.routines.loaded:
+            self.routines.load(row[-3] or ())
         if config.init_command:
             await raw.execute(config.init_command)
         return row[-2:] if row else ("read committed", None)

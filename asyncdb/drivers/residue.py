@@ -7,9 +7,10 @@ connection knows the server's own, and asks the server about the others (``routi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -19,12 +20,14 @@ class Residue:
 
     - ``left``: whether it is more than rows: a setting, a variable, a lock, a temporary table, a prepared statement;
     - ``reads_left``: whether the statement asks for what an earlier one of its session left (``LAST_INSERT_ID()``);
+    - ``left_on``: the families on which it is so, where they read the same words in different ways;
     - ``calls``: the functions that it calls, in lower case, each of which may leave something;
     - ``defines_routines``: whether what is known of functions is out of date after it.
     """
 
     left: bool = False
     reads_left: bool = False
+    left_on: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
     defines_routines: bool = False
 
@@ -39,6 +42,14 @@ _ROWS_AND_SCHEMA = frozenset(
 """First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
 
 _NAME = re.compile(r"\"(\w+)\"|`(\w+)`")
+_CALL_OF_AN_ODD_NAME = re.compile(r"(?:\"[^\"]+\"|`[^`]+`)\s*\(")
+_ODD_ON = {
+    # SET LOCAL is SET SESSION there; "#" and "--x" are other comments than elsewhere; a backslash escapes in "..." too.
+    "mysql": re.compile(r"^[\s(]*set\s+local\b|#|--\S|\"[^\"]*\\", re.IGNORECASE),
+    # Where a dollar quote, a nested comment, an escaped name or string ends, is not told here.
+    "postgresql": re.compile(r"\$\w*\$|/\*(?:(?!\*/).)*/\*|\bU&[\"']|\bE'[^']*\\", re.IGNORECASE | re.DOTALL),
+}
+"""What a family reads in another way than these expressions do."""
 _REST_OF_QUOTED = r"|\"[^\"]*\"|`[^`]*`|--[^\n]*|/\*(?!M?!).*?\*/"
 _QUOTED = re.compile(r"'(?:[^']|'')*'" + _REST_OF_QUOTED, re.DOTALL)
 _QUOTED_WITH_ESCAPES = re.compile(r"'(?:[^'\\]|''|\\.)*'" + _REST_OF_QUOTED, re.DOTALL)
@@ -46,7 +57,8 @@ _QUOTED_WITH_ESCAPES = re.compile(r"'(?:[^'\\]|''|\\.)*'" + _REST_OF_QUOTED, re.
 _FIRST_WORD = re.compile(r"[\s(]*([a-z]+)", re.IGNORECASE)
 _LEAVES = re.compile(
     r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed|load_extension"
-    r"|dblink_connect\w*|lo_open|pg_replication_origin_session\w*|query_to_xml\w*|cursor_to_xml\w*|ts_stat)\b"
+    r"|dblink_connect\w*|lo_open|pg_replication_origin_session\w*|query_to_xml\w*|cursor_to_xml\w*|ts_stat"
+    r"|ts_rewrite)\b"
     r"|:=|\binto\s+@|\bpg_temp\b",
     re.IGNORECASE,
 )
@@ -74,24 +86,26 @@ _ONE_OF_SEVERAL = re.compile(
 )
 """One that may stand beside others in a text: it says what it is, and neither begins a transaction nor ends one."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
-_CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?\b([a-z_]\w*)\s*\(", re.IGNORECASE)
+_CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?(?<![\w$])([a-z_][\w$]*)\s*\(", re.IGNORECASE)
 _NAMES_BEFORE_COLUMNS = re.compile(
     r"\b(?:into|copy)\s+\w+(?:\s*\.\s*\w+)*\s*\("  # INSERT INTO t (a, b), COPY t (a, b)
-    r"|\bas\s+\w+\s*\("  # AS t (a, b)
-    r"|(?:\bwith\s+(?:recursive\s+)?|\)\s*,\s*)\w+\s*\([\w\s,]*\)\s*as\b",  # WITH t (a, b) AS
+    r"|\bas\s+\w+\s*\(",  # AS t (a, b)
     re.IGNORECASE,
 )
+_NAMES_OF_A_WITH = re.compile(  # WITH t (a, b) AS (
+    r"(?:\bwith\s+(?:recursive\s+)?|\)\s*,\s*)\w+\s*\([\w\s,]*\)\s*"
+    r"(?=as\s*(?:(?:not\s+)?materialized\s*)?\()",
+    re.IGNORECASE,
+)
+_DEFINES_BY_A_QUERY = re.compile(r"\bselect\b|\bdefault\s*\(*\s*[\w.]+\s*\(", re.IGNORECASE)
 _BEFORE_BRACKETS = frozenset(
     """
-    against all and any array as between by case check conflict cube distinct else except exists filter from group
-    grouping having in index intersect interval into is join key lateral like limit match materialized not off offset
-    on operator or order over partition returning rollup row rows select set sets similar some then to union update
-    using values view when where window with within
-    bigint binary bit char character date datetime decimal double float int integer json nchar numeric nvarchar
-    precision real signed smallint text time timestamp tinyint unsigned varbinary varchar varying year
+    all and any array as between by case check conflict distinct else except exists filter from group grouping having
+    in intersect interval into is join lateral like limit not offset on operator or order over partition returning row
+    select set some then to union update using values when where window with within
     """.split(),
 )
-"""What stands before a bracket and calls nothing."""
+"""What stands before a bracket and calls nothing: words that no function can have for its name."""
 _DEFINES = frozenset("create alter drop rename comment".split())
 _DEFINES_ROUTINE = re.compile(
     r"[\s(]*(?:create|alter|drop)\b.*\b(?:function|procedure|schema|extension)\b", re.IGNORECASE | re.DOTALL
@@ -103,16 +117,22 @@ NOTHING = Residue()
 def residue(statement: str) -> Residue:
     """Tells what ``statement`` leaves and reads; remembered by its text, since an ORM sends few texts many times."""
     bare = _NAME.sub(lambda quoted: f" {quoted.group(1) or quoted.group(2)} ", statement)
+    bare = _CALL_OF_AN_ODD_NAME.sub(" of_an_odd_name (", bare)
     found = _of_words(_QUOTED.sub(" ", bare))
     if "\\" in statement:
-        other = _of_words(_QUOTED_WITH_ESCAPES.sub(" ", bare))
-        return Residue(
-            found.left or other.left,
-            found.reads_left or other.reads_left,
-            found.calls | other.calls,
-            found.defines_routines or other.defines_routines,
-        )
-    return found
+        found = _together((found, _of_words(_QUOTED_WITH_ESCAPES.sub(" ", bare))))
+    odd = frozenset(family for family, words in _ODD_ON.items() if words.search(statement))
+    return dataclasses.replace(found, left_on=odd) if odd else found
+
+
+def _together(found: Sequence[Residue]) -> Residue:
+    """What is left where several readings may be meant, or several statements are."""
+    return Residue(
+        any(one.left for one in found),
+        any(one.reads_left for one in found),
+        calls=frozenset[str]().union(*(one.calls for one in found)),
+        defines_routines=any(one.defines_routines for one in found),
+    )
 
 
 def first_word(statement: str) -> str:
@@ -127,12 +147,7 @@ def _of_words(words: str) -> Residue:
         # django-pghistory and django-pgtrigger put SELECT set_config(…, true) before a statement, in one text with it.
         parts = [part for part in words.split(";") if part.strip()]
         if all(_ONE_OF_SEVERAL.match(part) for part in parts):
-            found = [_of_words(part) for part in parts]
-            return Residue(
-                any(one.left for one in found),
-                any(one.reads_left for one in found),
-                frozenset().union(*(one.calls for one in found)),
-            )
+            return _together([_of_words(part) for part in parts])
     match = _FIRST_WORD.match(words)
     first = match.group(1).lower() if match else ""
     known = first in _ROWS_AND_SCHEMA or (
@@ -147,9 +162,12 @@ def _of_words(words: str) -> Residue:
     reads = _READS.search(words) is not None
     if first in _DEFINES or first == "pragma":  # the names before their brackets are those of tables, types and rows
         defines = _DEFINES_ROUTINE.match(words) is not None
+        left = left or _DEFINES_BY_A_QUERY.search(words) is not None  # which may call what it likes
         return Residue(left, reads, defines_routines=defines) if left or reads or defines else NOTHING
+    if first == "with":
+        words = _NAMES_OF_A_WITH.sub(" ", words)
     calls = frozenset(_calls(_NAMES_BEFORE_COLUMNS.sub(" ", words)))
-    return Residue(left, reads, calls) if left or reads or calls else NOTHING
+    return Residue(left, reads, calls=calls) if left or reads or calls else NOTHING
 
 
 def _calls(words: str) -> Iterator[str]:

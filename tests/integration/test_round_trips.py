@@ -235,6 +235,8 @@ async def test_a_verb_of_the_database_reads_in_one_round_trip_whatever_it_reads(
     """One statement is a transaction by itself: at its end it lets go of its locks, and what it called is committed."""
     database, proxy = proxied_books
     await _create_function(database)
+    await database.fetch_all(statement)  # the server is asked once about a function that is not its own
+    await database.fetch_val(select(1))
     resets = database.stats().counts.reset
     proxy.reset()
     await database.fetch_all(statement)

@@ -374,10 +374,65 @@ async def test_what_a_receiver_has_set_the_next_user_finds(shop: Any, setting: S
         "PREPARE p AS SELECT 1",
         "LISTEN news",
         "SELECT load_extension('x')",
+        "CREATE TABLE x AS SELECT set_tenant(6)",
+        "ALTER TABLE x ADD COLUMN y int DEFAULT set_tenant(6)",
     ],
 )
 def test_what_leaves_something_is_told_from_its_words(statement: str) -> None:
     assert residue(statement).left
+
+
+@pytest.mark.parametrize(
+    ("statement", "called"),
+    [
+        ("SELECT now(), set_tenant(5) AS ok", "set_tenant"),
+        ("SELECT count(*), f(col) AS x FROM t", "f"),
+        ("SELECT * FROM f(1), g(2) AS y", "g"),
+        ('SELECT "set tenant"(5)', "of_an_odd_name"),
+        ("SELECT match(5)", "match"),
+        ("SELECT app$count(5)", "app$count"),
+        ("SELECT other.abs(5)", ".abs"),
+    ],
+)
+def test_each_function_that_is_called_is_seen(statement: str, called: str) -> None:
+    assert called in residue(statement).calls
+
+
+@pytest.mark.parametrize(
+    ("statement", "where"),
+    [
+        ("SET LOCAL time_zone = '+09:00'", "mysql"),
+        ("SELECT 1 # it's\n, GET_LOCK('a', 1)", "mysql"),
+        ("SELECT 5--get_lock('a', 1)", "mysql"),
+        ("""SELECT "a\\"", GET_LOCK("lk", 1), "b c" """, "mysql"),
+        ("SELECT $$O'Brien$$, set_config('app.t', 'c', false)", "postgresql"),
+        ("SELECT 1 /* a /* b */ it's */, set_config('app.t', 'c', false)", "postgresql"),
+        ('SELECT U&"set\\005fconfig"(1)', "postgresql"),
+    ],
+)
+def test_what_a_family_reads_otherwise_counts_as_leaving_something_there(statement: str, where: str) -> None:
+    found = residue(statement)
+    assert found.left or where in found.left_on
+
+
+@POSTGRESQL
+async def test_a_projects_function_with_the_name_of_the_servers_is_asked_about(shop: Any) -> None:
+    await run_django(tell, "CREATE TABLE noted (n int)")
+    await run_django(
+        tell,
+        "CREATE FUNCTION total(n int) RETURNS int LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO noted VALUES (n); SET application_name = '7'; RETURN n; END $$",
+    )
+    await run_django(tell, "CREATE FUNCTION log(a text, b text) RETURNS text LANGUAGE sql AS 'SELECT a'")
+    from sqlalchemy import func, select
+
+    async with session() as db:
+        assert await db.scalar(select(func.total(1))) == 1
+        await db.rollback()
+    assert await database().fetch_val(text("SELECT count(*) FROM noted")) == 0
+    async with scope():
+        await run_django(tell, "SELECT log('a', 'b')")
+        assert shop.checked_out() == 1
 
 
 # A connection that is lost
