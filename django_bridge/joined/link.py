@@ -250,6 +250,10 @@ class Link(PhysicalConnection):
     def note_what_is_left(self, statement: str, found: Residue) -> None:
         """It stays where it is, on Django's own connection."""
 
+    @property
+    def driver_connection(self) -> Any:
+        return self.wrapper.connection
+
     def come_back(self) -> None:
         """It never left Django's hands."""
 
