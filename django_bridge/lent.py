@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from asyncdb.drivers.physical import PhysicalConnection
+from asyncdb.drivers.physical import Begun, PhysicalConnection
 from asyncdb.errors import TransactionMisuse
 
 __all__ = ["LentConnection"]
@@ -19,12 +19,13 @@ __all__ = ["LentConnection"]
 class LentConnection(PoolProxiedConnection):
     """It is not SQLAlchemy's to give back."""
 
-    __slots__ = ("__weakref__", "_admit", "_link", "info", "record_info")
+    __slots__ = ("__weakref__", "_admit", "_has_begun", "_link", "info", "record_info")
 
     def __init__(self, link: PhysicalConnection, admit: Callable[[], None] | None = None) -> None:
         """``admit`` raises where no statement may be sent now."""
         self._link: PhysicalConnection | None = link
         self._admit = admit
+        self._has_begun = False
         self.info: dict[str, Any] = {}
         self.record_info: dict[str, Any] = {}
 
@@ -62,6 +63,20 @@ class LentConnection(PoolProxiedConnection):
 
     def detach(self) -> NoReturn:
         raise TransactionMisuse("detach() would take the connection out of its block: use session()")
+
+    def begins(self) -> None:
+        """Called before SQLAlchemy begins a transaction of its own here: each session's is apart, and there is one."""
+        if self._admit is not None and self.dbapi_connection.begun is not Begun.NO:
+            raise TransactionMisuse(
+                "another session() of this scope is in a transaction on the connection that carries the changed "
+                "session: commit it or end it first, or use that one",
+            )
+        self._has_begun = True
+
+    def ends(self) -> bool:
+        """Called before SQLAlchemy ends a transaction here; whether it is one that it has begun here."""
+        begun, self._has_begun = self._has_begun, False
+        return begun or self._admit is None
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         link = self.dbapi_connection

@@ -208,6 +208,7 @@ class Seat:
             self.refuse_without_its_session()
         lent = LentConnection(self.link, self._require_autocommit)
         self._lent.add(lent)
+        self.link.shared_by_sessions = True
         return lent
 
     def _require_autocommit(self) -> None:

@@ -304,7 +304,7 @@ def _settle(wanted: _Wanted, module: str) -> None:
 def _exchange(owner: Any, name: str, old: Any, new: Any) -> None:
     if getattr(owner, "__dict__", {}).get(name) is old:
         setattr(owner, name, new)
-    for module in list(sys.modules.values()):
+    for module in [sys.modules.get(name) for name in tuple(sys.modules)]:
         names = getattr(module, "__dict__", None)
         if type(names) is dict:
             for alias in [alias for alias, value in list(names.items()) if value is old]:

@@ -62,6 +62,8 @@ class _Seen:
 
 
 _seen = _Seen()
+_looking = threading.RLock()
+"""One thread at a time looks, for the event loop and the threads of requests ask at once."""
 
 
 def forget() -> None:
@@ -89,12 +91,11 @@ def is_of_unsettled(module: str | None) -> bool:
         return False
     if _seen.sizes.get(module, (size := len(vars(there)))) != size:
         # `global _local` in a function, or a script that goes on after the setup.
-        _seen.sizes.pop(module)
-        _seen.owners.pop(module, None)
-        _seen.others.pop(module, None)
-        _seen.imports.pop(module, None)
-        _seen.modules = -1
-        _look()
+        with _looking:
+            for known_of in (_seen.sizes, _seen.owners, _seen.others, _seen.imports):
+                known_of.pop(module, None)
+            _seen.modules = -1
+            _look_at_modules()
     if module in _seen.tainted:
         return True
     if module in _seen.owners:
@@ -166,14 +167,30 @@ def _packages() -> frozenset[str]:
 
 
 def _look() -> None:
-    if len(sys.modules) == _seen.modules or not apps.models_ready:
+    if len(sys.modules) != _seen.modules and apps.models_ready:
+        with _looking:
+            _look_at_modules()
+
+
+def _modules_now() -> list[tuple[str, Any]]:
+    """What is imported; other threads import meanwhile, which ends a walk through ``sys.modules`` with an error."""
+    for _ in range(1000):
+        try:
+            return list(sys.modules.items())
+        except RuntimeError:
+            continue
+    return [(name, sys.modules.get(name)) for name in tuple(sys.modules)]
+
+
+def _look_at_modules() -> None:
+    if len(sys.modules) == _seen.modules:
         return
     _seen.modules = len(sys.modules)
     _seen.others.clear()
     settle()
     judged = _packages()
     fresh = False
-    for name, module in list(sys.modules.items()):
+    for name, module in _modules_now():
         if name.partition(".")[0] not in judged or name in _seen.owners or not isinstance(module, ModuleType):
             continue
         if getattr(getattr(module, "__spec__", None), "_initializing", False):

@@ -83,6 +83,8 @@ class PhysicalDialect(_Dialect):
 
     def do_begin(self, dbapi_connection: Any) -> None:
         connection = physical(dbapi_connection)
+        if connection.shared_by_sessions:
+            dbapi_connection.begins()
         if connection.isolation_override != "AUTOCOMMIT":
             connection.want_transaction()
 
@@ -90,13 +92,14 @@ class PhysicalDialect(_Dialect):
         connection = physical(dbapi_connection)
         if connection.keeper is not None:
             connection.refuse_boundary()
-        connection.end("COMMIT")
+        if not connection.shared_by_sessions or dbapi_connection.ends():
+            connection.end("COMMIT")
 
     def do_rollback(self, dbapi_connection: Any) -> None:
         connection = physical(dbapi_connection)
         if connection.keeper is not None:
             connection.keeper.failed("SQLAlchemy gave it up (a failed flush, or a rollback() on its connection)")
-        else:
+        elif not connection.shared_by_sessions or dbapi_connection.ends():
             connection.end("ROLLBACK")
 
     def do_savepoint(self, connection: Any, name: str) -> None:
@@ -166,6 +169,11 @@ class PhysicalDialect(_Dialect):
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
         connection = physical(dbapi_connection)
+        if connection.shared_by_sessions:
+            raise TransactionMisuse(
+                "a session() on the connection that carries a scope's changed session has no isolation level of its "
+                "own: use atomic(isolation=...)",
+            )
         if connection.begun is Begun.SENT:
             raise TransactionMisuse("the isolation level cannot change inside a transaction: choose it where it begins")
         connection.isolation_override = level

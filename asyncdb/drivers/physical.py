@@ -137,6 +137,8 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
     """When its login began, on the monotonic clock; None where nobody timed it."""
     make_session: Callable[[], Awaitable[Any]] | None = None
     """Makes the session settings anew, as at the login; None: nobody knows all of them."""
+    shared_by_sessions = False
+    """Whether several sessions use it one after the other, beside who has it checked out."""
     one_result_at_a_time = False
     """Whether nothing else can be asked before a stream is read to its end."""
     borrowed = False
@@ -227,7 +229,8 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
 
     def come_back(self) -> None:
         """Called when its user gives it back, or is done with it."""
-        self.implies_begin = self.by_hand = self.coming_back = False
+        self.implies_begin = self.by_hand = self.coming_back = self.shared_by_sessions = False
+        self.isolation_override = None
         self._connection.owed = None
 
     def look(self) -> Liveness:
@@ -361,14 +364,15 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
         if found.defines_routines:
             self.routines.forget()
         left = found.left or self.config.family in found.left_on
-        if self.left is None and (left or (found.calls and not self._leave_nothing(found.calls))):
+        if self.left is None and (left or (found.calls and not self._leave_nothing(found))):
             self.left = first_word(statement)
 
-    def _leave_nothing(self, calls: frozenset[str]) -> bool:
-        asked = self.routines.unknown(calls)
-        if asked and self.can_change_limit and not self.stream_unfinished:
+    def _leave_nothing(self, found: Residue) -> bool:
+        asked = self.routines.unknown(found.calls)
+        # Where it reads what the statement before has left, another question would come between them.
+        if asked and self.can_change_limit and not (self.stream_unfinished or found.reads_left):
             await_(self._first(self._learn(asked), "a function was looked up"))
-        return self.routines.leave_nothing(calls)
+        return self.routines.leave_nothing(found.calls)
 
     async def _learn(self, asked: list[str]) -> None:
         names = sorted({name.lstrip(".") for name in asked})

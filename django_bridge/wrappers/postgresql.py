@@ -189,6 +189,7 @@ class Face(AtRest, psycopg.Connection[Any]):
         self.wrapper = None
         self._adapters = _Both(parameters["context"].adapters, self._asynchronous.adapters)
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
+        self.server_cursor_factory = _seated(self.server_cursor_factory)
         self.note_rest()
 
     def begin_rest(self) -> None:
@@ -297,6 +298,10 @@ class _Seated:
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         return self._conn.statement(super().executemany, query, *args, **kwargs)  # type: ignore[misc]  # a mixin
 
+    def stream(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        self._conn.statement(_nothing, query)
+        return super().stream(query, *args, **kwargs)  # type: ignore[misc]  # a mixin
+
     def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         self._conn.statement(_nothing, statement)
         return super().copy(statement, *args, **kwargs)  # type: ignore[misc]  # a mixin
@@ -315,7 +320,7 @@ class _Seated:
                 cursor._close()  # also where that was cancelled
         else:
             cursor._close()  # left open by who cannot wait: the server closes it
-            if face.autocommit:
+            if face.autocommit and face._link.left is None:  # else a reset does, once the scope has ended
                 face._link.doom = face._link.doom or "a stream was left unfinished"
         if wrapper is not None:
             wrapper.seat.closed(self)

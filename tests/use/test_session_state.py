@@ -15,6 +15,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from sqlalchemy import text
 
 from asyncdb.drivers.residue import residue
+from asyncdb.errors import TransactionMisuse
 from django_bridge import atomic, database, run_django, scope, session
 from django_bridge.errors import ScopeOwnedByTask, SessionLost
 from tests.bridge.site import SCOPED, get, site
@@ -704,3 +705,74 @@ async def test_what_a_collected_task_held_goes_back_on_its_loop(
     await eventually(lambda: shop.checked_out() == 0)
     assert set(given_back) == {threading.get_ident()}
     assert not await run_django(setting.is_there)
+
+
+# What a hostile user found in the cures themselves
+
+
+@SERVERS
+async def test_two_sessions_at_once_share_no_transaction_unknowingly(rows: Any, setting: Setting, shop: Any) -> None:
+    insert = text("INSERT INTO shelf_row (number, text) VALUES (50, 'x')")
+    async with scope():
+        await run_django(setting.change)
+        async with session() as db:
+            await db.execute(insert)
+            with pytest.raises(TransactionMisuse, match="another session"):
+                await database().fetch_val(text(setting.ask))
+            with pytest.raises(TransactionMisuse, match="another session"):
+                async with session() as other:
+                    await other.scalar(text(setting.ask))
+            await db.rollback()
+        assert await shop.models.Row.objects.filter(number=50).acount() == 0
+
+
+@SERVERS
+async def test_an_isolation_level_in_a_changed_scope_is_refused_and_does_not_stick(setting: Setting, shop: Any) -> None:
+    shop.configure(async_db={"pool_size": 1})
+    async with scope():
+        await run_django(setting.change)
+        async with session() as db:
+            with pytest.raises(TransactionMisuse, match="isolation"):
+                await db.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+    async with atomic() as db:
+        assert await db.scalar(text("SELECT 1")) == 1
+
+
+@SERVERS
+async def test_a_stream_that_is_left_keeps_the_changed_session(rows: Any, setting: Setting) -> None:
+    async def first() -> Any:
+        async for seen in rows.aiterator(chunk_size=1):
+            return seen
+        return None
+
+    async with scope():
+        await run_django(setting.change)
+        assert [await first(), await first()] == [7, 7]
+        assert await run_django(setting.is_there)
+
+
+@pytest.mark.families("mariadb", "mysql")
+async def test_no_question_comes_between_a_statement_and_one_that_reads_what_it_left(rows: Any, shop: Any) -> None:
+    await run_django(tell, "CREATE FUNCTION nf(n int) RETURNS int DETERMINISTIC NO SQL RETURN n")
+
+    def work() -> Any:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("UPDATE shelf_row SET text = 'changed'")
+            cursor.execute("SELECT ROW_COUNT(), nf(1)")
+            return cursor.fetchone()
+
+    async with scope():
+        assert await run_django(work) == (3, 1)
+
+
+@POSTGRESQL
+async def test_psycopgs_own_stream_is_in_the_transaction(rows: Any, shop: Any) -> None:
+    def work() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            list(cursor.cursor.stream("INSERT INTO shelf_row (number, text) VALUES (60, 'x') RETURNING 1"))
+            raise LookupError
+
+    async with scope():
+        with pytest.raises(LookupError):
+            await run_django(work)
+        assert await shop.models.Row.objects.filter(number=60).acount() == 0
