@@ -42,10 +42,10 @@ _ROWS_AND_SCHEMA = frozenset(
 """First words of statements that leave rows, a schema or the transaction's own state, unless a word below says more."""
 
 _NAME = re.compile(r"\"(\w+)\"|`(\w+)`")
-_CALL_OF_AN_ODD_NAME = re.compile(r"(?:\"[^\"]+\"|`[^`]+`)\s*\(")
+_CALL_OF_AN_ODD_NAME = re.compile(r"(?:\"[^\"]+\"|`[^`]+`)(?:\s|/\*.*?\*/)*\(", re.DOTALL)
 _ODD_ON = {
     # SET LOCAL is SET SESSION there; "#" and "--x" are other comments than elsewhere; a backslash escapes in "..." too.
-    "mysql": re.compile(r"^[\s(]*set\s+local\b|#|--\S|\"[^\"]*\\", re.IGNORECASE),
+    "mysql": re.compile(r"\bset\s+local\b|/\*M?!|#|--\S|\"[^\"]*\\", re.IGNORECASE),
     # Where a dollar quote, a nested comment, an escaped name or string ends, is not told here.
     "postgresql": re.compile(r"\$\w*\$|/\*(?:(?!\*/).)*/\*|\bU&[\"']|\bE'[^']*\\", re.IGNORECASE | re.DOTALL),
 }
@@ -86,18 +86,18 @@ _ONE_OF_SEVERAL = re.compile(
 )
 """One that may stand beside others in a text: it says what it is, and neither begins a transaction nor ends one."""
 _MYSQL_LOCK = re.compile(r"[\s(]*lock\s+tables?\b.*\b(?:read|write)\b", re.IGNORECASE | re.DOTALL)
-_CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?(?<![\w$])([a-z_][\w$]*)\s*\(", re.IGNORECASE)
+_CALL = re.compile(r"(?:\b(\w+)\s*\.\s*)?(?<![\w$])([^\W\d][\w$]*)\s*\(", re.IGNORECASE)
 _NAMES_BEFORE_COLUMNS = re.compile(
     r"\b(?:into|copy)\s+\w+(?:\s*\.\s*\w+)*\s*\("  # INSERT INTO t (a, b), COPY t (a, b)
     r"|\bas\s+\w+\s*\(",  # AS t (a, b)
     re.IGNORECASE,
 )
 _NAMES_OF_A_WITH = re.compile(  # WITH t (a, b) AS (
-    r"(?:\bwith\s+(?:recursive\s+)?|\)\s*,\s*)\w+\s*\([\w\s,]*\)\s*"
+    r"\bwith\s+(?:recursive\s+)?\w+\s*\([\w\s,]*\)\s*"
     r"(?=as\s*(?:(?:not\s+)?materialized\s*)?\()",
     re.IGNORECASE,
 )
-_DEFINES_BY_A_QUERY = re.compile(r"\bselect\b|\bdefault\s*\(*\s*[\w.]+\s*\(", re.IGNORECASE)
+_DEFINES_BY_A_QUERY = re.compile(r"\b(?:select|using|values)\b|\b(?:default|check)\b[^,]*\w\s*\(", re.IGNORECASE)
 _BEFORE_BRACKETS = frozenset(
     """
     all and any array as between by case check conflict distinct else except exists filter from group grouping having
