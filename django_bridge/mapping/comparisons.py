@@ -1,9 +1,9 @@
-"""``models.Book.title == "x"``, which is Python's comparison and not SQL's: refused where SQLAlchemy is given it.
+"""``models.Book.title``, which is Django's and no column, and ``models.Book.title == "x"``: no SQL for SQLAlchemy.
 
 Django's attributes of a class compare by identity, so that ``where(models.Book.title == "x")`` would be ``WHERE
 false``, and ``!=`` would find, or change, every row. From the first ``mapped()`` on such a comparison gives an object
-that is as true or false as before, and says what to write when SQLAlchemy asks what it means. A Python bool itself is
-left alone: SQLAlchemy's users write ``and_(True, *criteria)``, as its documentation says.
+that is as true or false as before, and says what to write when SQLAlchemy asks what it means; so does the attribute. A
+Python bool itself is left alone: SQLAlchemy's users write ``and_(True, *criteria)``, as its documentation says.
 
 Switch: ``ASYNC_DB_GUARD_COMPARISONS = False`` in the settings. An attribute that compares in a way of its own, in a
 later Django or by another package's doing, is left alone. Read in Django 5.2 and 6.1 (``db/models/query_utils.py``:
@@ -15,20 +15,12 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from django.conf import settings
-from django.db.models.fields import composite, related_descriptors
-from django.db.models.query_utils import DeferredAttribute
 
 from ..errors import MappingError
+from .no_values import ATTRIBUTES as GUARDED
+from .no_values import mapped_name
 
 __all__ = ["Comparison", "guard_comparisons"]
-
-GUARDED: tuple[type[Any], ...] = (
-    DeferredAttribute,
-    composite.CompositeAttribute,
-    related_descriptors.ForwardManyToOneDescriptor,
-    related_descriptors.ReverseOneToOneDescriptor,
-    related_descriptors.ReverseManyToOneDescriptor,
-)
 
 
 class Comparison:
@@ -71,10 +63,9 @@ class Comparison:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        model, name = _named(self._attribute)
+        written = mapped_name(self._attribute)
         raise MappingError(
-            f"{model}.{name} is Django's, and to compare it gives no SQL but Python's True or False: "
-            f"write mapped({model}).{name}",
+            f"a comparison of Django's {_short(written)} gives no SQL but Python's True or False: write {written}",
         )
 
 
@@ -87,6 +78,7 @@ def guard_comparisons() -> None:
     for cls in guarded:
         if cls.__eq__ is plain.__eq__ and cls.__ne__ is plain.__ne__:
             cls.__eq__, cls.__ne__ = _equal, _unequal
+            cls.__clause_element__ = _refuse
 
 
 def _equal(self: Any, other: object) -> Any:
@@ -108,15 +100,12 @@ def _is_equal(attribute: Any, other: Any) -> bool:
     return found is not NotImplemented and bool(found)
 
 
-def _named(attribute: Any) -> tuple[str, str]:
-    """The model and the name of one of the attributes."""
-    field = getattr(attribute, "field", None)
-    if isinstance(attribute, related_descriptors.ReverseOneToOneDescriptor):
-        return attribute.related.model.__name__, attribute.related.get_accessor_name() or "?"
-    if isinstance(attribute, related_descriptors.ManyToManyDescriptor) and not attribute.reverse:
-        return attribute.rel.related_model.__name__, attribute.field.name
-    if isinstance(attribute, related_descriptors.ReverseManyToOneDescriptor):
-        return attribute.rel.model.__name__, attribute.rel.get_accessor_name() or "?"
-    model = getattr(field, "model", None)
-    name = getattr(field, "attname", None) if isinstance(attribute, DeferredAttribute) else getattr(field, "name", None)
-    return getattr(model, "__name__", "a model"), name or "an attribute"
+def _refuse(self: Any) -> NoReturn:
+    """SQLAlchemy's question what the attribute is in SQL."""
+    written = mapped_name(self)
+    raise MappingError(f"{_short(written)} is Django's attribute and no column of SQLAlchemy's: write {written}")
+
+
+def _short(written: str) -> str:
+    """``Book.title`` of ``mapped(Book).title``."""
+    return written.removeprefix("mapped(").replace(")", "", 1)

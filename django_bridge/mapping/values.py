@@ -24,6 +24,7 @@ from sqlalchemy.engine import Dialect
 from ..errors import FieldValueError
 from .backends import backend_of, vendor_of
 from .impls import is_array
+from .no_values import is_no_value
 
 __all__ = ["binder", "reader", "sent_as_they_are"]
 
@@ -35,7 +36,7 @@ _MIDNIGHT = datetime.datetime(1900, 1, 1)  # noqa: DTZ001  (only its time of day
 def binder(field: Any, dialect: Dialect) -> Converter:
     """What a value of ``field`` becomes as a parameter, as Django's ``save()`` would send it.
 
-    - **errors**: ``FieldValueError``, without the value.
+    - **errors**: ``FieldValueError``, without the value; for what is no value too, of which Django makes text.
     """
     field = _of_values(field)
     backend = backend_of(dialect)
@@ -50,6 +51,11 @@ def binder(field: Any, dialect: Dialect) -> Converter:
             return value
         if is_json and value is sqltypes.JSON.NULL:
             return backend.ops.adapt_json_value(None, field.encoder)
+        if is_no_value(value):
+            raise FieldValueError(
+                f"{_label(field)} ({type(field).__name__}) cannot take {_named(value)}, which is no value: "
+                "write an attribute of the mapped class, mapped(Model).name, or an expression of SQLAlchemy's",
+            )
         try:
             sent = prepare(value, backend)
         except (TypeError, ValueError, ArithmeticError, ValidationError):
@@ -88,6 +94,10 @@ def _of_values(field: Any) -> Any:
 def _label(field: Any) -> str:
     model = getattr(field, "model", None)
     return f"{model._meta.label}.{field.name}" if model is not None else field.name or "a field"
+
+
+def _named(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of {type(value).__name__}"
 
 
 def _of_a_composite_key(field: Any) -> str:

@@ -14,17 +14,20 @@ from unittest import mock
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
+from django.db.models import F, Q, Value
+from django.db.models.functions import Upper
 from django.db.utils import DatabaseError
 from django.test import override_settings
 from pydantic import BaseModel
-from sqlalchemy import and_, delete, false, func, literal, or_, select, text, true, update
+from sqlalchemy import and_, delete, false, func, insert, literal, or_, select, text, true, update
+from sqlalchemy.exc import ArgumentError, StatementError
 from sqlalchemy.orm import aliased
 
 from asyncdb import Database, registry
 from asyncdb.config import DatabaseConfig
 from asyncdb.errors import TransactionPoisoned
-from django_bridge import atomic, mapped, scope, session, sync_session
-from django_bridge.errors import MappingError, ScopeClosed
+from django_bridge import atomic, mapped, scope, session, sync_session, table_for
+from django_bridge.errors import FieldValueError, MappingError, ScopeClosed
 from django_bridge.loops import run_on
 
 # -- DJANGO_ALLOW_ASYNC_UNSAFE -------------------------------------------------------------------------------------
@@ -143,6 +146,82 @@ async def test_a_comparison_of_djangos_own_attribute_is_refused_where_sql_is_wan
         select(mine).where(shop.models.Shelf.items == 3)
 
 
+def no_values(model: Any, mine: Any) -> dict[str, Any]:
+    """What says where a value is found, and is none."""
+    return {
+        "attribute": model.name,
+        "relation": model.shelf,
+        "attname": model.shelf_id,
+        "comparison": model.name == "x",
+        "F": F("name"),
+        "Q": Q(name="x"),
+        "Value": Value("x"),
+        "function": Upper("name"),
+        "rows": model.objects.all(),
+        "manager": model.objects,
+        "field": model._meta.get_field("name"),
+        "model": model,
+        "mapped class": mine,
+        "mapped object": mine(name="x"),
+    }
+
+
+def takers(model: Any, mine: Any) -> dict[str, Any]:
+    """Where SQLAlchemy takes a value of a text field."""
+    table = table_for(model)
+
+    async def flushed(db: Any, value: Any) -> None:
+        found = await db.get(mine, 1)
+        found.name = value
+        await db.flush()
+
+    return {
+        "==": lambda db, value: db.execute(select(mine.id).where(mine.name == value)),
+        "in": lambda db, value: db.execute(select(mine.id).where(mine.name.in_(["a", value]))),
+        "filter_by": lambda db, value: db.execute(select(mine.id).filter_by(name=value)),
+        "update": lambda db, value: db.execute(update(mine).values(name=value)),
+        "of the table": lambda db, value: db.execute(update(table).values(name=value)),
+        "insert": lambda db, value: db.execute(insert(mine).values(name=value, shelf_id=1)),
+        "many": lambda db, value: db.execute(
+            insert(mine), [{"name": "a", "shelf_id": 1}, {"name": value, "shelf_id": 1}]
+        ),
+        "flush": flushed,
+        "like": lambda db, value: db.execute(select(mine.id).where(mine.name.like(value))),
+        "function": lambda db, value: db.execute(select(func.coalesce(mine.name, value))),
+    }
+
+
+async def test_what_says_where_a_value_is_found_is_never_written_as_text(shop: Any) -> None:
+    model = shop.models.Item
+    await shop.create(shop.models.Label, shop.models.Shelf, model)
+    mine = mapped(model)
+    shop.in_plain_thread(lambda: shop.models.Shelf.objects.create(pk=1))
+    shop.in_plain_thread(lambda: model.objects.create(pk=1, name="x", shelf_id=1))
+    taken = []
+    for what, value in no_values(model, mine).items():
+        for where, take in takers(model, mine).items():
+            async with session() as db:
+                # Beside no column of the field (LIKE, a function) SQLAlchemy or the driver has no literal for it.
+                with suppress(MappingError, ArgumentError, StatementError, SynchronousOnlyOperation):
+                    await take(db, value)
+                    taken.append((what, where))
+                await db.rollback()
+    assert taken == []
+    for value, wanted in ((model.name, r"mapped\(Item\)\.name"), (model.shelf_id, r"mapped\(Item\)\.shelf_id")):
+        with pytest.raises(MappingError, match=wanted):
+            select(mine).where(mine.name == value)
+    async with session() as db:
+        with pytest.raises(
+            FieldValueError, match=r"Item\.name \(CharField\) cannot take an object of F, which is no value"
+        ):
+            await db.execute(update(mine).values(name=F("name")))
+        await db.rollback()
+        assert (await db.execute(select(mine.id, mine.name))).all() == [(1, "x")]
+        await db.execute(update(mine).values(name=mine.name))  # an expression of SQLAlchemy's is one as ever
+        assert (await db.execute(select(mine.id).where(mine.name == mine.name))).all() == [(1,)]
+        await db.rollback()
+
+
 async def test_constants_of_sqlalchemy_and_its_users_bools_are_taken_as_ever(shop: Any) -> None:
     await shop.create(shop.models.Row)
     shop.in_plain_thread(lambda: shop.models.Row.objects.create(number=1))
@@ -201,6 +280,8 @@ def test_what_the_guard_replaces_is_what_django_has_not() -> None:
         own = [base for base in cls.__mro__ if "__eq__" in vars(base)]
         assert [base for base in own if vars(base)["__eq__"] is not comparisons._equal] == [object]
         assert cls.__hash__ is object.__hash__
+        of_sql = [base for base in cls.__mro__ if "__clause_element__" in vars(base)]
+        assert [base for base in of_sql if vars(base)["__clause_element__"] is not comparisons._refuse] == []
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
