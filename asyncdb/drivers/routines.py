@@ -21,13 +21,13 @@ POSTGRESQL = frozenset(
     concat concat_ws count cume_dist current_database current_schema current_setting current_user currval date_part
     date_trunc dense_rank exp extract first_value floor format gen_random_uuid generate_series greatest initcap
     jsonb_agg jsonb_array_elements jsonb_array_length jsonb_build_array jsonb_build_object jsonb_each
-    jsonb_extract_path_text jsonb_object_keys jsonb_path_exists jsonb_set json_agg json_build_array json_build_object lag last_value lead least
-    lastval left length ln log lower lpad ltrim make_date max md5 min mod nextval now nth_value ntile nullif overlay
-    percent_rank percentile_cont pg_backend_pid pg_sleep phraseto_tsquery plainto_tsquery position power random rank
-    regexp_replace repeat replace reverse right round row_number rpad rtrim session_user setval setweight sign
-    split_part sqrt string_agg string_to_array strip strpos substr substring sum to_char to_date to_number to_timestamp
-    to_tsquery to_tsvector translate treat trim trunc ts_headline ts_rank ts_rank_cd unnest upper version
-    websearch_to_tsquery width_bucket
+    jsonb_extract_path_text jsonb_object_keys jsonb_path_exists jsonb_set json_agg json_build_array json_build_object
+    lag last_value lastval lead least left length ln log lower lpad ltrim make_date max md5 min mod nextval now
+    nth_value ntile nullif overlay percent_rank percentile_cont pg_backend_pid pg_sleep phraseto_tsquery
+    plainto_tsquery position power random rank regexp_replace repeat replace reverse right round row_number rpad rtrim
+    session_user setval setweight sign split_part sqrt string_agg string_to_array strip strpos substr substring sum
+    to_char to_date to_number to_timestamp to_tsquery to_tsvector translate treat trim trunc ts_headline ts_rank
+    ts_rank_cd unnest upper version websearch_to_tsquery width_bucket
     bit char character date decimal float int integer json nchar numeric precision real smallint text time timestamp
     varchar varying
     """.split(),
