@@ -103,11 +103,6 @@ class Keeper(Protocol):
         """Called when that is done."""
 
 
-def _copies_out(statement: str | None) -> bool:
-    words = (statement or "").split()
-    return words[:1] != [] and words[0].upper() == "COPY" and "TO" in (word.upper() for word in words)
-
-
 def _nobody() -> None:
     """In the place of a keeper."""
 
@@ -431,8 +426,7 @@ class PhysicalConnection(AtRest, Leftovers, Committing, Bounds, _Connection):
             self.begun = Begun.WANTED
         if self.begun is Begun.WANTED and (self.options.eager or statement is None or self.needs_begin(kind)):
             await self._begin_now()
-        writes = kind is Kind.WRITE and self.begun is not Begun.NO
-        self.wrote = self.wrote or (writes and not _copies_out(statement))
+        self.wrote = self.wrote or (kind is Kind.WRITE and self.begun is not Begun.NO)
         self.may_have_written = True
 
     def require_usable(self) -> None:

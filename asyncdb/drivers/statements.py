@@ -77,6 +77,7 @@ _BEFORE_PARENTHESES = frozenset(
     """.split(),
 )
 _QUERIES = frozenset("select with explain values table show describe desc help pragma".split())
+_COPIES_OUT = re.compile(r"\bto\b", re.IGNORECASE)
 _CONTROLS = frozenset("savepoint release rollback set reset use lock unlock declare fetch".split())
 _BOUNDARY = re.compile(
     r"\s*(?:commit|begin|start|end|abort|rollback(?!(?:\s+work|\s+transaction)?\s+to\b))\b", re.IGNORECASE
@@ -201,6 +202,7 @@ def kind_of_text(statement: str) -> Kind:
         return Kind.BOUNDARY
     if first in _CONTROLS:
         return Kind.CONTROL
-    if first in _QUERIES and not _WRITING_VERB.search(_ROW_LOCK.sub(" ", words)):
+    asks = first in _QUERIES or (first == "copy" and _COPIES_OUT.search(words) is not None)
+    if asks and not _WRITING_VERB.search(_ROW_LOCK.sub(" ", words)):
         return Kind.OPAQUE
     return Kind.WRITE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -161,6 +161,18 @@ async def test_a_copy_is_rolled_back_with_its_block(rows: Any) -> None:
             async with raw.cursor() as cursor, cursor.copy("COPY shelf_row (number, text) FROM STDIN") as copy:
                 await copy.write_row((1, "raw"))
             raise Undo
+    assert await rows.acount() == 0
+
+
+@pytest.mark.families("postgresql")
+@pytest.mark.parametrize(
+    "copied", ["INSERT INTO shelf_row (number, text) VALUES (1, 'x') RETURNING id", "SELECT 1"], ids=["writes", "reads"]
+)
+async def test_a_copy_that_was_not_committed_is_an_error_if_it_writes(rows: Any, copied: str) -> None:
+    with pytest.raises(UncommittedWrites) if "INSERT" in copied else nullcontext():
+        async with session() as db, (await raw_of(db)).cursor() as cursor:
+            async with cursor.copy(f"COPY ({copied}) TO STDOUT") as copy:
+                assert [row async for row in copy.rows()]
     assert await rows.acount() == 0
 
 
