@@ -170,9 +170,12 @@ async def test_a_copy_is_rolled_back_with_its_block(rows: Any) -> None:
 )
 async def test_a_copy_that_was_not_committed_is_an_error_if_it_writes(rows: Any, copied: str) -> None:
     with pytest.raises(UncommittedWrites) if "INSERT" in copied else nullcontext():
-        async with session() as db, (await raw_of(db)).cursor() as cursor:
-            async with cursor.copy(f"COPY ({copied}) TO STDOUT") as copy:
-                assert [row async for row in copy.rows()]
+        async with (
+            session() as db,
+            (await raw_of(db)).cursor() as cursor,
+            cursor.copy(f"COPY ({copied}) TO STDOUT") as copy,
+        ):
+            assert [row async for row in copy.rows()]
     assert await rows.acount() == 0
 
 
