@@ -32,6 +32,7 @@ def _sleep(database: Database, seconds: float) -> Any:
 
 
 async def _cancelled_amid(database: Database, server: DatabaseServer, statement: Any) -> None:
+    await database.fetch_val(text("SELECT 1"))  # a login asks the server too, and is not what is cancelled here
     assert await comes_true(lambda: count(server, RUNNING) == 0), "what another test has given up still runs"
     task = asyncio.create_task(database.execute(statement))
     assert await comes_true(lambda: count(server, RUNNING) > 0)
@@ -56,14 +57,15 @@ async def test_a_cancelled_statement_ends_on_the_server(
 
 
 async def test_without_the_side_connection_it_goes_on(
-    sound: Database, server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+    sound: Database, server: DatabaseServer, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control of the test above."""
     from asyncdb.ending import Ending
 
     monkeypatch.setattr(Ending, "soon", lambda *_: None)
-    await _cancelled_amid(sound, server, _sleep(sound, 2.5))
+    await _cancelled_amid(sound, server, _sleep(sound, 30))
     assert not await _ended_within_a_second(server)
+    await asyncio.to_thread(server.kill_connections, database=database_name)
 
 
 @pytest.mark.families("postgresql")
@@ -121,7 +123,8 @@ async def test_many_are_ended_over_few_side_connections(
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert await _ended_within_a_second(server)
+    # Twenty logins of side connections are a question of the machine's speed, and thirty seconds are not.
+    assert await comes_true(lambda: count(server, RUNNING) == 0)
     await eventually(lambda: sound.stats().counts.killed == 20)
 
 
