@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lean import LEAN
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         pytester.makeini("\n".join(ini))
         pytester.makepyfile(IMPORTS + tests)
         # In the order of the file, whatever shuffles tests here: what is printed is read line by line.
-        return pytester.runpytest_subprocess(*plugin(), "-p", "no:randomly", *arguments, timeout=60)
+        return pytester.runpytest_subprocess(*LEAN, *plugin(), *arguments, timeout=60)
 
     return run_in
 
@@ -95,7 +97,7 @@ def test_anyio_runs_the_session_as_well(run: Run) -> None:
     pytest.importorskip("anyio")
     anyio = WRITES.replace("async def", "@pytest.mark.anyio\nasync def")
     anyio += "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
-    run(anyio, asyncio_mode=None).assert_outcomes(passed=1)
+    run(anyio, "-p", "anyio", asyncio_mode=None).assert_outcomes(passed=1)
 
 
 def test_without_a_runner_the_session_says_what_is_missing(run: Run) -> None:
@@ -211,7 +213,7 @@ def test_a_project_without_django_notices_nothing(pytester: pytest.Pytester, mon
     )
     # Other plugins import what they like: pytest-randomly has factory_boy, which imports Django.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    result = pytester.runpytest_subprocess("-p", "django_bridge.pytest_plugin", "-W", "error", timeout=60)
+    result = pytester.runpytest_subprocess(*LEAN, "-p", "django_bridge.pytest_plugin", "-W", "error", timeout=60)
     result.assert_outcomes(passed=1)
 
 

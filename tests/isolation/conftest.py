@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from asyncdb.testing import DatabaseServer, MySQLServer, RunningMySQLServer
+from tests.lean import LEAN
 
 collect_ignore = ["project"]
 
@@ -84,7 +85,7 @@ class Shop:
         """pytest, with the plugin that an installed distribution announces by itself."""
         announced = any(point.value.startswith(PLUGIN) for point in entry_points(group="pytest11"))
         plugin = [] if announced or find_spec(PLUGIN) is None else ["-p", PLUGIN]
-        return self._run("-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, *arguments, **environment)
+        return self._run("-m", "pytest", *LEAN, "-q", "-p", "no:cacheprovider", *plugin, *arguments, **environment)
 
     def _run(self, *arguments: str, **environment: str) -> Ran:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from asyncdb import Database, DatabaseConfig
 from asyncdb.testing import Proxy
+from tests.lean import LEAN
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,18 @@ def run(tmp_path: Path) -> Callable[..., str]:
         (tmp_path / "test_inner.py").write_text("import asyncio\nimport pytest\n" + textwrap.dedent(test))
         kept = {name: value for name, value in os.environ.items() if name not in {"FAMILIES", "TEST_MYSQL_URL"}}
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:django", "-o", "asyncio_mode=auto", "test_inner.py"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                *LEAN,
+                "-q",
+                "-p",
+                "no:django",
+                "-o",
+                "asyncio_mode=auto",
+                "test_inner.py",
+            ],
             cwd=tmp_path,
             env={**kept, "FAMILIES": "sqlite", "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lean import LEAN
+
 HERE = Path(__file__).resolve().parent
 FAMILIES = frozenset({"mariadb", "postgresql", "sqlite", "mysql"})
 
@@ -33,7 +35,19 @@ def _listed() -> set[str]:
 
 def test_each_case_is_listed_and_collected() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(HERE)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *LEAN,
+            "--collect-only",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            str(HERE),
+        ],
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
             "FAMILIES": " ".join(sorted(CHOSEN)),

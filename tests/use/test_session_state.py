@@ -410,6 +410,7 @@ def test_each_function_that_is_called_is_seen(statement: str, called: str) -> No
         ("SELECT 1 /* a /* b */ it's */, set_config('app.t', 'c', false)", "postgresql"),
         ('SELECT U&"set\\005fconfig"(1)', "postgresql"),
     ],
+    ids=["local", "hash", "dashes", "escaped quote", "dollars", "nested comment", "escaped name"],
 )
 def test_what_a_family_reads_otherwise_counts_as_leaving_something_there(statement: str, where: str) -> None:
     found = residue(statement)

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.lean import LEAN
+
 PROJECT = Path(__file__).resolve().parent / "users_tests"
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 100.0
@@ -81,7 +83,7 @@ def _cases(report: Path) -> dict[str, str | None]:
 
 def by_pytest(url: str, tmp_path: Path, *arguments: str, **environment: str) -> Ran:
     report = tmp_path / "report.xml"
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", f"--junitxml={report}"]
+    options = [*LEAN, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     return run(url, "-m", "pytest", *options, *arguments, report=report, **environment)
 
 
