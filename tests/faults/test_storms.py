@@ -127,7 +127,10 @@ async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothin
         assert await comes_true(lambda: count(server, OPEN_TRANSACTIONS) == 0)
     gc.collect()
     assert wrong == 0
-    assert min(right, late) >= 20, (right, late)  # there were some of each; how many is a question of the machine's speed
+    assert min(right, late) >= 20, (
+        right,
+        late,
+    )  # there were some of each; how many is a question of the machine's speed
     stats = django_bridge.database().stats()
     assert (stats.checked_out, stats.waiting) == (0, 0)
     if server is not None:
