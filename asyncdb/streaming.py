@@ -28,12 +28,10 @@ from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import AsyncResult, AsyncSession
 
 from .errors import TransactionMisuse
+from .opener import Opener
 from .rows import convert
 
 T = TypeVar("T")
-
-_OF_A_STEP = frozenset({"async_generator_asend", "anext_awaitable", "_wrap_awaitable"})
-"""What a task awaits that asyncio makes for one step of an iteration (``wait_for(anext(rows))`` on Python 3.11)."""
 
 
 class _Session(Protocol):
@@ -120,16 +118,11 @@ class _Reading:
     """What keeps this until it is closed: the session's, for a connection would keep the session."""
     left = False
     """Whether nobody will read on."""
-    handed_on = False
-    """Whether another task than the one that opened it has read of it."""
     rows: weakref.ref[_Rows[Any]]
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        task = asyncio.current_task()
-        of_a_step = task is not None and _name(task.get_coro()) in _OF_A_STEP
-        self.task = None if of_a_step else task
-        self._when_over: Callable[[Any], None] | None = None
+        self.opener = Opener()
 
     def begins(self, result: AsyncResult[Any], session: _Session) -> None:
         """Called with what is open now."""
@@ -141,16 +134,12 @@ class _Reading:
             self.link, self.held_by = link, session.open_streams
             session.open_streams.add(self)
             link.add_stream(self)
-        if self.task is not None:
-            self._when_over = partial(_owner_ended, self.rows)
-            self.task.add_done_callback(self._when_over)
+        self.opener.when_it_ends(partial(_opener_ended, self.rows))
 
     def ends(self) -> bool:
         """Called when nobody reads on; whether what is open is to be closed now."""
         link, self.link, self.alone = self.link, None, None
-        if self.task is not None and self._when_over is not None:
-            self.task.remove_done_callback(self._when_over)
-            self._when_over = None
+        self.opener.forget()
         if link is None:
             self.result = None
             return True
@@ -182,25 +171,22 @@ class _Rows(AsyncIterator[T]):
         """Ends the stream."""
         await self._generator.aclose()
 
-    def owner_ended(self, task: asyncio.Task[Any]) -> None:
-        """Closes what the task has left open that opened it and alone read of it."""
+    def opener_ended(self) -> None:
+        """Closes what the task has left open that opened it and alone read of it. On the loop."""
         reading = self._reading
-        if reading.result is not None and not reading.handed_on and not reading.left:
+        if reading.result is not None and not reading.left:
             reading.leave()
             self._next = partial(_refuse, reading.alias)
-            task.get_loop().create_task(_closed(self._generator), context=contextvars.Context())
+            loop = asyncio.get_running_loop()
+            loop.create_task(_closed(self._generator), context=contextvars.Context())  # noqa: RUF006  (the loop has it)
 
     def __del__(self) -> None:
         self._reading.leave()  # the generator goes with it, and Python has the loop close that
 
 
-def _owner_ended(rows: weakref.ref[_Rows[Any]], task: asyncio.Task[Any]) -> None:
+def _opener_ended(rows: weakref.ref[_Rows[Any]]) -> None:
     if (kept := rows()) is not None:
-        kept.owner_ended(task)
-
-
-def _name(coroutine: Any) -> str:
-    return getattr(coroutine, "__qualname__", type(coroutine).__name__)
+        kept.opener_ended()
 
 
 async def _refuse(alias: str) -> NoReturn:
@@ -231,7 +217,7 @@ async def _generate(  # noqa: PLR0917  (called once, above)
         finished = False
         try:
             async for part in result.partitions(batch):
-                reading.handed_on = reading.handed_on or asyncio.current_task() is not reading.task
+                reading.opener.note_reader()
                 known.require_open()  # a driver may have read on by itself, and would say that this is all
                 for row in cast("Sequence[T]", part) if into is None else convert(part, into, reading.alias):
                     yield row

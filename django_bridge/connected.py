@@ -67,9 +67,12 @@ def _on(alias: str, dbapi_connection: Any) -> Iterator[Any]:
     """A wrapper on this physical connection, which is ``connections[alias]`` meanwhile."""
     here = Scope(asyncio.current_task(), asyncio.get_running_loop())
     wrapper = here.wrappers[alias] = wrapper_on(Seat.lent(here, alias, dbapi_connection))
-    with entered(here):
-        yield wrapper
-    wrapper.unseated()
+    try:
+        with entered(here):
+            yield wrapper
+        wrapper.unseated()
+    finally:
+        here.close()
 
 
 def _send(wrapper: Any) -> None:

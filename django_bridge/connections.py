@@ -18,6 +18,7 @@ from django.db import connections
 from django.utils import asyncio as guard
 
 from asyncdb import Database
+from asyncdb.collecting import collecting
 from asyncdb.greenlets import in_greenlet
 
 from .conf import bridge_for, settings_of
@@ -177,7 +178,7 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
 
 def spare_wrappers(ended: Scope) -> None:
     """Keeps for those to come the wrappers of a scope on which nothing is left."""
-    if asyncio._get_running_loop() is not ended.loop:
+    if asyncio._get_running_loop() is not ended.loop or collecting():
         return  # the garbage collector has ended a coroutine in this thread, and the loop will end the scope
     for alias, wrapper in () if ended.had_threads else ended.wrappers.items():  # a thread may keep one in its hands
         if isinstance(wrapper, OnSeat) and ended.view_of is None and wrapper.at_rest:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from .errors import ScopeClosed
 from .loops import run_on
 from .ownership import Errand, errand_of_this_thread, loop_of_this_thread, runs_for, waiter_for
-from .scopes import Scope, enabled, enter, has_caller, inherited, leave, task_name
+from .scopes import Scope, enabled, enter, has_caller, inherited, leave
 
 __all__ = ["scope_from_thread", "scope_of_this_thread", "waiting_for_the_loop"]
 
@@ -117,7 +117,7 @@ async def _scope_for(there: Scope, errand: Errand) -> Scope:
         return there
     if waiter is None:
         raise ScopeClosed(
-            f"a thread that {task_name(there.owner)} started asked for a connection, and nobody waits for that thread "
+            f"a thread that {there.owner_name} started asked for a connection, and nobody waits for that thread "
             "any more: its caller was cancelled or has gone on; nothing was sent",
         )
     if not there.closed and there.holds_state:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +23,10 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from django.db import DatabaseError
 
+from asyncdb.collecting import collecting
 from asyncdb.errors import NoEventLoop
 from asyncdb.greenlets import spawned
+from asyncdb.opener import Opener
 
 from .errors import ScopeClosed, ScopeOwnedByTask
 from .lending import adopted, is_lent
@@ -78,13 +81,14 @@ class Scope:
     _host: Scope | None = None
     _depth = 0
     _acting: asyncio.Task[Any] | None = None
+    _was_of: str | None = None
 
     def __init__(
         self, owner: asyncio.Task[Any] | None, loop: asyncio.AbstractEventLoop, *, brief: bool = False
     ) -> None:
         self.owner = owner
-        self.reader: asyncio.Task[Any] | None = None
-        """Who began to read the stream that it is for, where it has no owner."""
+        self.opener: Opener | None = None
+        """Who opened the stream that it is for, where it has no owner."""
         self.brief = brief
         """Whether it is for one operation only."""
         self.loop = loop
@@ -101,7 +105,7 @@ class Scope:
         """Whether a thread has ever used it, which may keep a wrapper of it."""
 
     def __repr__(self) -> str:
-        return f"<Scope of {task_name(self.owner)}{' closed' if self.closed else ''}>"
+        return f"<Scope of {self.owner_name}{' closed' if self.closed else ''}>"
 
     # -- who may use it ------------------------------------------------------------------------------------------
 
@@ -120,26 +124,53 @@ class Scope:
         """Raises unless the running task may use this scope."""
         task = asyncio.current_task()
         if self.closed:
+            if self.opener is not None:
+                self._refuse_without_its_opener()
             raise ScopeClosed(f"{task_name(task)} asked a scope that has ended: open one there (async with scope())")
-        if self.owner is None or task is self.owner or task is self._acting:
-            return
-        if not self.belongs_to(task):
+        self.note_reader()
+        if not self.admits(task):
             self.refuse(task)
+
+    def note_reader(self) -> None:
+        """Called where the running task reads of a stream: which ends with its opener unless another has read of it."""
+        if self.opener is not None:
+            self.opener.note_reader()
+
+    def admits(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` may use this scope while it lasts: nobody's is for whoever reads the stream."""
+        return self.owner is None or self.belongs_to(task)
 
     def refuse(self, task: asyncio.Task[Any] | None) -> NoReturn:
         """Raises the error that names both tasks and the remedy."""
         held = ", ".join(repr(alias) for alias, seat in list(self.seats.items()) if seat.holds_state) or "of none"
         raise ScopeOwnedByTask(
-            f"the connection {held} belongs to the scope of {task_name(self.owner)}, which holds a transaction or a "
+            f"the connection {held} belongs to the scope of {self.owner_name}, which holds a transaction or a "
             f"changed session on it, and {task_name(task)} reached it by an inherited context: await one after another "
             "in the owner's task (asyncio.gather makes tasks, and so does asyncio.wait_for on Python 3.11: use "
             "asyncio.timeout), or open a scope in the task (async with scope())",
+        )
+
+    def _refuse_without_its_opener(self) -> NoReturn:
+        aliases = ", ".join(map(repr, self.seats))
+        raise ScopeClosed(
+            f"the stream on {aliases} was closed when the task that opened it ended, or its scope: read it there, or "
+            "open it in the task that reads it",
         )
 
     @property
     def holds_state(self) -> bool:
         """Whether one of its connections carries a transaction or a changed session."""
         return any(seat.holds_state for seat in list(self.seats.values()))
+
+    @property
+    def owner_name(self) -> str:
+        """Whose it is, or was, as errors name it."""
+        return self._was_of or task_name(self.owner)
+
+    @property
+    def holder(self) -> asyncio.Task[Any] | None:
+        """Whose connections they are to the pool; None for the running task."""
+        return self._host.owner if self.owner is None and self._host is not None else self.owner
 
     @property
     def in_operation(self) -> bool:
@@ -221,7 +252,7 @@ class Scope:
         errand = errand_of_this_thread()
         if errand is None:
             raise DatabaseError(
-                f"the connection {seat.alias!r} of {task_name(self.owner)} was handed to a thread of its own, and can "
+                f"the connection {seat.alias!r} of {self.owner_name} was handed to a thread of its own, and can "
                 "only be used by threads that sync_to_async starts while the task waits",
             )
         if self.closed or self.loop.is_closed():
@@ -255,7 +286,7 @@ class Scope:
 
     def _refuse_thread(self) -> NoReturn:
         raise ScopeClosed(
-            f"a thread asked for the connection of {task_name(self.owner)}, which does not wait for that thread (any "
+            f"a thread asked for the connection of {self.owner_name}, which does not wait for that thread (any "
             "more): its scope has ended, it was cancelled, or it went on; nothing was sent",
         )
 
@@ -270,19 +301,26 @@ class Scope:
                 seat.link.abort()
 
     def outlive(self, apart: Scope) -> None:
-        """Ends ``apart``, which a stream opened, with this scope; one for a single operation ends before its stream."""
+        """Ends ``apart``, which a stream opened, with this scope.
+
+        One for a single operation ends before its stream, which then ends with the task that opened it.
+        """
         if not self.brief:
             self.guests.add(apart)
             apart._host = self
+        elif apart.opener is not None:
+            apart.opener.when_it_ends(partial(_end, weakref.ref(apart)))
 
     def emptied(self) -> None:
         """Called when a seat was left: a stream's scope is over then."""
+        if self.opener is not None:
+            self.opener.forget()
         if self._host is not None:
             self._host.guests.discard(self)
 
     def soon(self, function: Callable[[], None]) -> None:
         """Calls ``function`` on the loop: now if this is its thread, else as soon as it can."""
-        if asyncio._get_running_loop() is self.loop:
+        if asyncio._get_running_loop() is self.loop and not collecting():
             function()
         else:
             self.later(function)
@@ -300,9 +338,11 @@ class Scope:
         Where the garbage collector ends the coroutine that opened it, in whatever thread, the loop does so.
         """
         self.closed = True
-        if asyncio._get_running_loop() is not self.loop:
+        if asyncio._get_running_loop() is not self.loop or collecting():
             self.later(self.close)
             return
+        if self.opener is not None:
+            self.opener.forget()
         if self._host is not None:
             self._host.guests.discard(self)
         while self.guests:
@@ -312,6 +352,10 @@ class Scope:
                 seat.link.doom = seat.link.doom or "its scope ended amid a statement"
                 seat.link.abort()
             seat.give_back()
+        # A wrapper keeps its last scope until another has it, or the collector comes; and a task keeps the error that
+        # left it, with all that its frames have, streams among it.
+        if self.owner is not None:
+            self._was_of, self.owner = task_name(self.owner), None
 
 
 class scope:  # noqa: N801  (a context manager, named as a noun)
@@ -364,6 +408,11 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
             if self._left_to_django:
                 return OUTSIDE
         return made
+
+
+def _end(ended: weakref.ref[Scope]) -> None:
+    if (kept := ended()) is not None:
+        kept.close()
 
 
 def enable(enabled: bool) -> None:  # noqa: FBT001

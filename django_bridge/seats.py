@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from django.core.exceptions import SynchronousOnlyOperation
 
 from asyncdb import Database
+from asyncdb.collecting import collecting
 from asyncdb.drivers.physical import PhysicalConnection
 from asyncdb.engine import pool_of
 from asyncdb.errors import TransactionMisuse
@@ -25,6 +26,7 @@ from asyncdb.greenlets import in_greenlet
 from .errors import ScopeClosed, SessionLost
 from .lent import LentConnection
 from .loops import on_the_loop
+from .ownership import errand_of_this_thread
 
 __all__ = ["Seat"]
 
@@ -39,15 +41,17 @@ class Host(Protocol):
     """Whose seat it is; see ``scopes.Scope``."""
 
     owner: asyncio.Task[Any] | None
-    reader: asyncio.Task[Any] | None
     loop: asyncio.AbstractEventLoop
     seats: dict[str, Seat]
 
+    @property
+    def holder(self) -> asyncio.Task[Any] | None: ...
     @property
     def in_operation(self) -> bool: ...
     @property
     def serves_a_thread(self) -> bool: ...
     def require_task(self) -> None: ...
+    def admits(self, task: asyncio.Task[Any] | None) -> bool: ...
     def call_from_thread(self, seat: Seat, function: Callable[..., T], *args: Any) -> T: ...
     def soon(self, function: Callable[[], None]) -> None: ...
     def later(self, function: Callable[[], None]) -> None: ...
@@ -73,6 +77,8 @@ class Seat:
         self._database = database
         self._cursors: dict[int, weakref.ref[Any]] = {}
         self._streams: set[int] = set()
+        self.unread: set[Any] = set()
+        """What others have left unread on the connection, which looks after it."""
         self._lent: weakref.WeakSet[LentConnection] = weakref.WeakSet()
 
     @classmethod
@@ -116,6 +122,19 @@ class Seat:
             )
         return self.scope.call_from_thread(self, function, *args)
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether who leaves a cursor in this place may ask the server to close it; else nothing is to wait here.
+
+        Python may run that code anywhere: in the collector, on the loop outside of a greenlet, in a task or a thread
+        that has nothing to do with the scope.
+        """
+        if collecting():
+            return False
+        if in_greenlet():
+            return self.scope.admits(asyncio.current_task())
+        return not on_the_loop() and errand_of_this_thread() is not None
+
     # -- the connection ------------------------------------------------------------------------------------------
 
     def taken(self) -> Any:
@@ -129,7 +148,7 @@ class Seat:
             pool = self._pool
             if pool is None or pool.closed:
                 pool = self._pool = pool_of(self._database().engine)
-            checkout = pool.checkout(self.scope.owner or self.scope.reader)
+            checkout = pool.checkout(self.scope.holder)
             if cast("Any", self).link is not None:  # what a test puts before each connection has connected meanwhile
                 checkout.close()
                 return self.link
@@ -234,8 +253,11 @@ class Seat:
         self._lent.clear()
         if self._streams:
             link.left = link.left or "an open stream"
+        if link.stream_unfinished:  # the server would send all of it before anything else
+            clean, link.doom = False, link.doom or "a stream was left unfinished"
         self._cursors.clear()
         self._streams.clear()
+        self.unread.clear()
         self.wrapper.unseated()
         try:
             if clean:
@@ -252,7 +274,7 @@ class Seat:
         key = id(cursor)
         if streams:
             self._streams.add(key)
-        self._cursors[key] = weakref.ref(cursor, lambda _: self.scope.later(partial(self._forgotten, key)))
+        self._cursors[key] = weakref.ref(cursor, lambda _: self._was_collected(key))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -268,6 +290,15 @@ class Seat:
         if self._cursors:
             self._closed(id(cursor))
 
+    def _was_collected(self, key: int) -> None:
+        self._comes_back()
+        self.scope.later(partial(self._forgotten, key))
+
+    def _comes_back(self) -> None:
+        """Has the pool know that who asks for one more need not wait for himself, if this is a stream's own."""
+        if self.scope.owner is None and (link := self.link) is not None:
+            link.coming_back = True
+
     def _forgotten(self, key: int) -> None:
         """Called on the loop, some time after the garbage collector has found a cursor; its number may be another's."""
         found = self._cursors.get(key)
@@ -275,6 +306,17 @@ class Seat:
             self._closed(key)
 
     def _closed(self, key: int) -> None:
+        streamed = key in self._streams
         self._streams.discard(key)
         if self._cursors.pop(key, None) is not None and not self._cursors:
-            self.scope.soon(self.settle)
+            self._comes_back()
+            self.scope.soon(self._end_stream if streamed else self.settle)
+
+    def _end_stream(self) -> None:
+        """Called on the loop when a stream was closed, at its end or before."""
+        if self.link is None or self._cursors or not self.link.stream_unfinished:
+            self.settle()
+            return
+        self.give_back()
+        if self.scope.owner is None:
+            self.scope.emptied()

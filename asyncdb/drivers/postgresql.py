@@ -71,6 +71,8 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
 
     def attach(self, config: DatabaseConfig) -> None:
         super().attach(config)
+        self.held_cursors: set[str] = set()
+        """Cursors WITH HOLD, which outlive their transaction, that were declared and not closed. Django's are such."""
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         fileno = self._connection.pgconn.socket
         self._socket_look = SocketLook(fileno)
@@ -79,6 +81,12 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
 
     def begin_rest(self) -> None:
         share_adapters(self._connection)
+
+    def come_back(self) -> None:
+        super().come_back()
+        if self.held_cursors:  # the next user's may have the same name
+            self.held_cursors.clear()
+            self.left = self.left or "an open cursor"
 
     def driver_state(self) -> Any:
         return driver_state(self._connection)

@@ -33,6 +33,7 @@ from asyncdb.drivers.statements import Kind, is_plain_read
 from asyncdb.errors import ConnectFailed, PoolError, TransactionMisuse, TransactionPoisoned
 from asyncdb.greenlets import in_greenlet
 from asyncdb.listening import tell, unheard
+from asyncdb.opener import Opener
 
 from ..errors import CommitInDoubt, ScopeClosed
 from ..loops import on_the_loop
@@ -290,7 +291,7 @@ class OnSeat(Hooked, Shares):
         """Another wrapper with a seat of its own, in nobody's scope: whoever reads the stream may use it."""
         here = self.seat.scope
         apart = Scope(None, here.loop)
-        apart.reader = here.owner
+        apart.opener = Opener()
         wrapper: Any = type(self)(self.settings_dict, self.alias)
         wrapper.take_seat(self.seat.beside(apart))
         share_view(wrapper, self)

@@ -8,9 +8,11 @@ A cursor class of mysqlclient's, or one made of it, is used as it is: it stands 
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NoReturn, Self, cast
 
@@ -18,13 +20,14 @@ from asyncmy import errors
 from asyncmy.constants.COMMAND import COM_STATISTICS
 
 from asyncdb.drivers.mysql_literals import as_utf8
-from asyncdb.greenlets import await_, in_greenlet
+from asyncdb.greenlets import await_
 
-from ..loops import on_the_loop
+from ..errors import ScopeError
 from .mysql_cursors import Cursor, described, flags, read_stream, text
 from .mysql_errors import of_mysqldb
 from .mysql_values import as_dict, converted, literal
 
+log = logging.getLogger("django_bridge.scope")
 _NOT_HERE = (
     "change_user",
     "dump_debug_info",
@@ -408,11 +411,43 @@ class Result:
             if connection is not None:
                 connection.discard_result()
 
+    def __del__(self) -> None:
+        if self._rows is None and self._result.unbuffered_active:  # mysqlclient's reads what is left, too
+            self.leave()
+
+    def leave(self) -> None:
+        """Has the connection read what is left before it is asked anything else. Waits for nothing, in any thread."""
+        seat = self._wrapper.seat
+        seat.scope.soon(partial(_leave_unread, seat, self._link, self._result))
+
+
+def _leave_unread(seat: Any, link: Any, result: Any) -> None:
+    if result.unbuffered_active and seat.link is link:
+        link.add_stream(_Unread(link, result, seat.unread))
+
+
+class _Unread:
+    """A result that its reader has left; see ``asyncdb.drivers.leftovers``."""
+
+    left = True
+
+    def __init__(self, link: Any, result: Any, held_by: set[Any]) -> None:
+        self._link, self._unread = link, result
+        self.result: Any = self
+        self.held_by = held_by
+        held_by.add(self)
+
+    async def close(self) -> None:
+        """Reads it to its end."""
+        self._link.resume_reading()
+        await self._link.bounded(self._unread._finish_unbuffered_query())
+
 
 class _Seated:
     """Mixin of mysqlclient's cursor classes: the seat keeps its connection while they are open."""
 
     connection: Any
+    _result: Any = None
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)  # type: ignore[call-arg]  # a mixin
@@ -421,16 +456,16 @@ class _Seated:
 
     def close(self) -> None:
         seat = self._seat_of_cursor
-        link = seat.link
+        result = self._result
         try:
-            if in_greenlet() or not on_the_loop():
+            if seat.may_ask:
                 super().close()  # type: ignore[misc]  # a mixin
-                return
-            if link is not None and link.stream_unfinished:
-                link.doom = link.doom or "a stream was left unfinished"  # left open by who cannot wait
-                seat.scope.soon(seat.give_back)
-            self.connection = self._result = self._rows = None
+        except ScopeError as err:  # nobody waits for this thread (any more)
+            log.debug("a stream is left unread until its connection is asked something else: %s", err)
         finally:
+            self.connection = self._result = self._rows = None
+            if isinstance(result, Result):
+                result.leave()
             seat.closed(self)
 
 

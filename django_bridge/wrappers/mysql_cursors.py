@@ -285,14 +285,6 @@ class StreamCursor(Cursor):
     def scroll(self, value: int, mode: str = "relative") -> None:
         raise errors.NotSupportedError("scroll() does not exist on a cursor that streams its rows")
 
-    def close(self) -> None:
-        seat = self._seat
-        link = seat.link
-        if link is not None and link.stream_unfinished:
-            link.doom = "a stream was left unfinished"  # the server would send all of it before anything else
-            seat.scope.soon(seat.give_back)
-        super().close()
-
     def _send(self, link: Any, sql: bytes) -> int:
         raw = link.raw
         self._link = link

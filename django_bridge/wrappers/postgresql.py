@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Self, TypeVar, cast
+from weakref import WeakSet
 
 import psycopg
 from psycopg._typeinfo import TypesRegistry
@@ -27,12 +28,13 @@ from asyncdb.drivers.physical import Begun
 from asyncdb.drivers.postgresql import driver_state, share_adapters
 from asyncdb.greenlets import in_greenlet
 
-from ..loops import on_the_loop
+from ..errors import ScopeError
 from .base import OnSeat
 
 T = TypeVar("T")
 _MOST_UNREAD = 10_000
 """Notifications that are kept for ``notifies()``, the latest of them; psycopg keeps all."""
+_LISTENS = frozenset({TransactionStatus.IDLE, TransactionStatus.INTRANS})
 log = logging.getLogger("django_bridge.transaction")
 
 
@@ -68,13 +70,15 @@ class OnPostgreSQLSeat(OnSeat):
         if link.face is None:
             link.face = Face(link, self.login_parameters or cast("Any", self).get_connection_params())
         face: Face = link.face
+        if face.wrapper is not self:
+            face.server_cursors = ()
         face.wrapper = self
         face.hear(self.heard)
         return face
 
     def unseated(self) -> None:
         if isinstance(self.connection, Face):
-            self.connection.wrapper = None
+            self.connection.wrapper, self.connection.server_cursors = None, ()
             self.connection.hear(Heard())
         super().unseated()
 
@@ -93,6 +97,8 @@ class OnPostgreSQLSeat(OnSeat):
         if isinstance(cursor, psycopg.Cursor | psycopg.ServerCursor):
             if not issubclass(type(cursor), _Seated):
                 cursor.__class__ = _seated(type(cursor))
+                if isinstance(cursor, psycopg.ServerCursor):
+                    cast("Any", self.connection).add_server_cursor(cursor)
             self.register(cursor, streams=streams)
         return cursor
 
@@ -130,16 +136,16 @@ def _has_failed(link: Any) -> bool:
 class _OneAtATime:
     """In the place of psycopg's lock: on the loop, waiting for it would be waiting for ever."""
 
-    _held = False
+    held = False
 
     def __enter__(self) -> Self:
-        if self._held:
+        if self.held:
             raise psycopg.InterfaceError("another statement of this connection is on its way")
-        self._held = True
+        self.held = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
+        self.held = False
 
 
 class _Both(AdaptersMap):
@@ -174,6 +180,9 @@ class _BothTypes(TypesRegistry):
 class Face(AtRest, psycopg.Connection[Any]):
     """The synchronous face: what Django calls the connection."""
 
+    server_cursors: Collection[Any] = ()
+    """Those of its present user."""
+
     def __init__(self, link: Any, parameters: Any) -> None:
         self._asynchronous: psycopg.AsyncConnection[Any] = link.raw
         pgconn = self._asynchronous.pgconn
@@ -191,6 +200,21 @@ class Face(AtRest, psycopg.Connection[Any]):
         self.cursor_factory = _seated(parameters.get("cursor_factory") or self.cursor_factory)
         self.server_cursor_factory = _seated(self.server_cursor_factory)
         self.note_rest()
+
+    def add_server_cursor(self, cursor: Any) -> None:
+        """Notes a cursor of the present user, which will be no other's to close."""
+        if not isinstance(self.server_cursors, WeakSet):
+            self.server_cursors = WeakSet()
+        self.server_cursors.add(cursor)
+
+    def note_held(self, name: str) -> None:
+        """Notes a cursor that outlives its transaction, and would be met by the next user of the connection."""
+        self._link.held_cursors.add(name)
+
+    def note_closed(self, name: str) -> None:
+        """Notes that such a one is closed; in a failed transaction psycopg sends nothing, and it stays."""
+        if self.pgconn.transaction_status in _LISTENS:
+            self._link.held_cursors.discard(name)
 
     def begin_rest(self) -> None:
         share_adapters(self)
@@ -238,6 +262,7 @@ class Face(AtRest, psycopg.Connection[Any]):
         wrapper = self._seated()
         if not in_greenlet():
             return wrapper.seat.call(self.wait, gen, interval, timeout)
+        wrapper.seat.scope.note_reader()
         try:
             return self._link.wait_for(self._asynchronous.wait(gen, interval, timeout))
         except psycopg.errors._WaitTimeout:  # nobody has failed: no notification came
@@ -263,8 +288,9 @@ class Face(AtRest, psycopg.Connection[Any]):
         wrapper = self.wrapper
         if wrapper is None or wrapper.seat.link is not self._link:
             raise psycopg.InterfaceError(
-                "this cursor's connection went back to the pool when its operation ended: use the cursor within one "
-                "run_django(), or inside transaction.atomic()",
+                "this cursor's connection went back to the pool when its operation ended, or the task that opened its "
+                "stream: use the cursor within one run_django(), or inside transaction.atomic(), and read a stream in "
+                "the task that opened it",
             )
         return wrapper
 
@@ -307,23 +333,42 @@ class _Seated:
         return super().copy(statement, *args, **kwargs)  # type: ignore[misc]  # a mixin
 
     def close(self) -> None:
-        face = self._conn
-        wrapper = face.wrapper
-        cursor: Any = self
-        here = wrapper is not None and wrapper.seat.link is face._link and face._link.doom is None
-        if not here or not isinstance(cursor, psycopg.ServerCursor):
-            cursor._close()  # which asks the server nothing
-        elif in_greenlet() or not on_the_loop():
-            try:
-                super().close()  # type: ignore[misc]  # a mixin
-            finally:
-                cursor._close()  # also where that was cancelled
-        else:
-            cursor._close()  # left open by who cannot wait: the server closes it
-            if face.autocommit and face._link.left is None:  # else a reset does, once the scope has ended
-                face._link.doom = face._link.doom or "a stream was left unfinished"
-        if wrapper is not None:
+        cast("Any", self)._close()  # which asks the server nothing
+        if (wrapper := self._conn.wrapper) is not None:
             wrapper.seat.closed(self)
+
+
+class _SeatedOnServer(_Seated):
+    """Mixin of those that the server keeps, too: it closes them when it is told, or with the session's reset."""
+
+    __slots__ = ()
+
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(connection, *args, **kwargs)  # type: ignore[call-arg]  # a mixin
+        connection.add_server_cursor(self)
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        cursor: Any = self
+        if cursor.withhold:
+            self._conn.note_held(cursor.name)
+        return super().execute(query, *args, **kwargs)
+
+    def close(self) -> None:
+        try:
+            if self._may_be_closed_now():
+                super(_Seated, self).close()  # type: ignore[misc]  # psycopg's
+                self._conn.note_closed(cast("Any", self).name)
+        except ScopeError as err:  # nobody waits for this thread (any more)
+            log.debug("a cursor is left open until its connection is reset: %s", err)
+        finally:
+            super().close()
+
+    def _may_be_closed_now(self) -> bool:
+        face: Any = self._conn
+        wrapper = face.wrapper
+        if self not in face.server_cursors or wrapper is None or wrapper.seat.link is not face._link:
+            return False  # its connection has another user, and it was closed by the reset between them
+        return face._link.doom is None and not face.lock.held and wrapper.seat.may_ask
 
 
 def _nothing(_: Any) -> None:
@@ -335,7 +380,8 @@ _classes: dict[type, type] = {}
 
 def _seated(cls: type) -> type:
     if (found := _classes.get(cls)) is None:
-        found = _classes[cls] = type(cls.__name__, (_Seated, cls), {"__slots__": (), "__module__": cls.__module__})
+        mixin = _SeatedOnServer if issubclass(cls, psycopg.ServerCursor) else _Seated
+        found = _classes[cls] = type(cls.__name__, (mixin, cls), {"__slots__": (), "__module__": cls.__module__})
     return found
 
 

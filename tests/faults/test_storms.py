@@ -127,10 +127,8 @@ async def test_a_storm_of_timeouts_gives_nobody_anothers_reply_and_leaves_nothin
         assert await comes_true(lambda: count(server, OPEN_TRANSACTIONS) == 0)
     gc.collect()
     assert wrong == 0
-    assert min(right, late) >= 20, (
-        right,
-        late,
-    )
+    # Some of each; how many is a question of the speed of the machine.
+    assert min(right, late) >= 20, (right, late)
     stats = django_bridge.database().stats()
     assert (stats.checked_out, stats.waiting) == (0, 0)
     if server is not None:
