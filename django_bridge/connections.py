@@ -29,11 +29,13 @@ from .loops import on_the_loop
 from .scope_threads import scope_of_this_thread
 from .scopes import Scope, inherited
 from .seats import Seat
+from .threads import adopt
+from .threads import forget as forget_pools
 from .wrappers.base import OnSeat, share_view
 from .wrappers.families import has_driver, wrapper_on
 from .wrappers.rest import forget_facts
 
-__all__ = ["forget", "install", "is_native", "threads_are_used"]
+__all__ = ["adopt_made_already", "forget", "install", "is_native", "threads_are_used"]
 
 _spare: dict[str, list[Any]] = {}
 """Wrappers that no scope has: to make one costs as much as a checkout, and leaves a cycle to the collector."""
@@ -76,6 +78,7 @@ class Storage:
             there.wrappers[alias] = wrapper
         else:
             own = _for_a_thread(wrapper) if isinstance(wrapper, OnSeat) else wrapper
+            adopt(own)
             note(own)
             setattr(self._djangos, alias, own)
 
@@ -89,10 +92,21 @@ def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
     guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
-        if "settings" in vars(_handler):  # else nobody has asked for a connection yet
-            for wrapper in connections.all(initialized_only=True):
-                note(wrapper)
+        for wrapper in _made_already():
+            note(wrapper)
         _handler._connections = Storage(_handler._connections, database)
+
+
+def adopt_made_already() -> None:
+    """Has the connections that this thread had before take part in the pool of threads, where there is one."""
+    for wrapper in _made_already():
+        adopt(wrapper)
+
+
+def _made_already() -> list[Any]:
+    if "settings" not in vars(_handler):
+        return []  # nobody has asked for a connection yet
+    return list(connections.all(initialized_only=True))
 
 
 def is_native(alias: str) -> bool:
@@ -125,6 +139,7 @@ def forget() -> None:
     _native.clear()
     _settings.clear()
     forget_facts()
+    forget_pools()
     _spare.clear()
 
 
