@@ -55,6 +55,11 @@ def _at_work(method: F) -> F:
     return cast("F", kept)
 
 
+@async_unsafe
+def _require_no_loop() -> None:
+    """Raises what Django raises on the event loop, where ``connect()`` is called by name."""
+
+
 class LeasedWrapper:
     """Mixin above the class of the project's wrapper."""
 
@@ -92,13 +97,14 @@ class LeasedWrapper:
             lease = self._lease = Lease(self, pool, by_request=self._by_request)
         return lease
 
-    @async_unsafe
     def connect(self) -> None:
         pool, lease = pools.pool_for(self), self._leased()
         if pool is None or lease is None:
             self._lease = None
             super().connect()  # type: ignore[misc]  # Django's
             return
+        if not lease.depth:
+            _require_no_loop()
         if lease.pool is not pool:
             lease.change(pool)
         lease.depth += 1
@@ -109,7 +115,6 @@ class LeasedWrapper:
         finally:
             lease.depth -= 1
 
-    @async_unsafe
     def ensure_connection(self) -> None:
         super().ensure_connection()  # type: ignore[misc]
         lease = self._lease
