@@ -26,7 +26,16 @@ from asyncdb.errors import ConfigurationError
 from .options import mysql, postgresql, sqlite
 from .options.draft import Draft
 
-__all__ = ["Bridge", "aliases", "bridge_for", "config_for", "thread_limits", "thread_locals", "wants_thread_pool", "wrapper_for"]
+__all__ = [
+    "Bridge",
+    "aliases",
+    "bridge_for",
+    "config_for",
+    "thread_limits",
+    "thread_locals",
+    "wants_thread_pool",
+    "wrapper_for",
+]
 
 _Translator = Callable[[BaseDatabaseWrapper, Mapping[str, Any], Draft], None]
 _TRANSLATORS: dict[str, _Translator] = {

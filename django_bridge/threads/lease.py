@@ -464,6 +464,7 @@ class Lease:
         if pool.has_receivers():
             return False
         self._announcing = True
+        self.depth += 1
         try:
             with within(pool.limits.ping_timeout, pool.driver.fileno(connection)):
                 if not pool.driver.reset(wrapper, connection, wrapper.get_connection_params()):
@@ -473,6 +474,7 @@ class Lease:
             log.info("%r: a connection could not be reset (%s) and is closed", pool.alias, type(err).__name__)
             return False
         finally:
+            self.depth -= 1
             self._announcing = False
         pool.places.counts.reset += 1
         place.user = None

@@ -23,7 +23,7 @@ from . import watchdog
 from .alias_pool import AliasPool
 from .lease import leases
 
-__all__ = ["close_idle", "close_pools", "forget", "is_on", "pool_for", "stats"]
+__all__ = ["close_idle", "close_pools", "forget", "is_on", "pool_for", "require_possible", "stats"]
 
 _FAMILIES: Final = frozenset({"mysql", "postgresql", "sqlite"})
 

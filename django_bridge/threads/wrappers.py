@@ -65,6 +65,14 @@ class LeasedWrapper:
 
     _lease: Lease | None = None
     _by_request = False
+    # Django's own:
+    alias: str
+    autocommit: bool
+    close: Callable[[], None]
+    in_atomic_block: bool
+    settings_dict: dict[str, Any]
+    wrap_database_errors: Any
+    _thread_sharing_count: int
 
     # -- the driver's connection ---------------------------------------------------------------------------------
 
@@ -172,7 +180,6 @@ class LeasedWrapper:
             super().set_autocommit(autocommit, *args, **kwargs)  # type: ignore[misc]
         finally:
             lease.depth -= 1
-        if autocommit:
             lease.settle()
 
     def run_and_clear_commit_hooks(self) -> None:
@@ -245,7 +252,7 @@ _classes: dict[type[Any], type[Any]] = {}
 
 
 def adopt(wrapper: Any) -> None:
-    """Has a wrapper that Django has just made for a thread take its connections from the pool, if that is switched on."""
+    """Has a wrapper that Django made for a thread take its connections from the pool, if that is switched on."""
     cls = type(wrapper)
     if issubclass(cls, LeasedWrapper) or not isinstance(wrapper, BaseDatabaseWrapper):
         return
