@@ -62,9 +62,10 @@ class Line(deque[Any]):
         super().append(waiter)
 
     def popleft(self) -> Any:
-        waiter = super().popleft()
-        self._leaves(waiter)
-        return waiter
+        return self._served(super().popleft())
+
+    def pop(self) -> Any:  # type: ignore[override]
+        return self._served(super().pop())
 
     def remove(self, waiter: Any) -> None:
         super().remove(waiter)
@@ -75,8 +76,12 @@ class Line(deque[Any]):
         for waiter in self:
             self.overtaken[id(waiter)] += 1
 
-    def _leaves(self, waiter: Any) -> None:
+    def _served(self, waiter: Any) -> Any:
         self.most_overtaken = max(self.most_overtaken, self.overtaken.pop(id(waiter)))
+        for earlier in self:
+            if earlier.since < waiter.since:
+                self.overtaken[id(earlier)] += 1
+        return waiter
 
 
 class Watched(ThreadPool):
