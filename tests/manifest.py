@@ -26,7 +26,9 @@ def _listed(folder: Path) -> set[str]:
     cases: set[str] = set()
     for listing in folder.joinpath("manifest").glob("*.txt"):
         found = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
-        assert folder.joinpath(f"test_{listing.stem}.py").is_file(), f"{listing.name} lists cases of a file that is gone"
+        assert folder.joinpath(f"test_{listing.stem}.py").is_file(), (
+            f"{listing.name} lists cases of a file that is gone"
+        )
         assert len(found) == len(set(found)), f"{listing.name} lists a case twice"
         cases |= {f"test_{listing.stem}.py::{case}" for case in found}
     return cases

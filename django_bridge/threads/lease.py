@@ -306,8 +306,15 @@ class Lease:
 
     def failed(self, error: BaseException) -> None:
         """Called where a statement failed: after what is no error of the database nobody knows where the driver is."""
-        if not isinstance(error, DjangoError) and self.place is not None and self.place.facts is not None:
-            self.place.facts.unusable = True
+        place = self.place
+        if place is None or place.facts is None:
+            return
+        if not isinstance(error, DjangoError):
+            place.facts.unusable = True
+        # The traceback refers to the driver's frames, and they to the connection, until the garbage collector comes by:
+        # the one that Django raises is part of a cycle (``DatabaseErrorWrapper.__exit__``).
+        unclosed = 0 if self.pool.driver.keeps_closed_cursors else len(self.open)
+        place.facts.references = max(place.facts.references, self._references(place) - unclosed)
 
     def opened(self, cursor: Any) -> None:
         """Keeps the connection while ``cursor`` is open."""
@@ -337,6 +344,7 @@ class Lease:
             self._left_cursors.append(_Unclosed(cursor.cursor, key))
             return
         self.open.discard(key)
+        vars(cursor).pop("cursor", None)  # which refers to the connection
         if not self.open and not self.depth and get_ident() == self.ident:
             self.settle(at_once=True)
 

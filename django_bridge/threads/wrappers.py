@@ -55,6 +55,12 @@ def _at_work(method: F) -> F:
     return cast("F", kept)
 
 
+def _is_called_by(package: str) -> bool:
+    """Whether the method that asks is called by a module of ``package``."""
+    name: str = sys._getframe(2).f_globals.get("__name__", "")  # noqa: SLF001  (documented, for CPython)
+    return name.startswith(package)
+
+
 @async_unsafe
 def _require_no_loop() -> None:
     """Raises what Django raises on the event loop, where ``connect()`` is called by name."""
@@ -86,7 +92,7 @@ class LeasedWrapper:
             and lease is not None
             and not lease.depth
             and not lease.raw
-            and not sys._getframe(1).f_globals.get("__name__", "").startswith("django.db.")  # noqa: SLF001
+            and not _is_called_by("django.db.")
         ):
             lease.raw = True
         return connection
@@ -126,7 +132,7 @@ class LeasedWrapper:
     def ensure_connection(self) -> None:
         super().ensure_connection()  # type: ignore[misc]
         lease = self._lease
-        if lease is not None and not lease.depth and lease.place is not None:
+        if lease is not None and not lease.depth and lease.place is not None and not _is_called_by("django."):
             lease.raw = True  # it is asked for by who will use the driver's connection, or expects it to stay
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -210,11 +216,11 @@ class LeasedWrapper:
         if lease is None or lease.place is None:
             super()._close()  # type: ignore[misc]
             return
-        connection = vars(self)["connection"]
+        # As on stock it stays, closed, until the block ends. (Any other reference would look like somebody's.)
+        closed = vars(self)["connection"] if self.in_atomic_block else None
         with self.wrap_database_errors:
             lease.end(self)
-        if self.in_atomic_block:  # as on stock it stays, closed, until the block ends
-            vars(self)["connection"] = connection
+        vars(self)["connection"] = closed
 
     def close_if_unusable_or_obsolete(self) -> None:
         """As on stock; where stock would keep the connection for the thread's next request, the pool gets it."""

@@ -58,6 +58,11 @@ class Pooled:
         """Connections that the pool misses now."""
         return self.stats.checked_out
 
+    def kill(self) -> None:
+        """Has the server end every connection to the test's database."""
+        assert self.server is not None
+        assert self.server.kill_connections(database=connections["default"].settings_dict["NAME"])
+
     def ask(self, mysql: str, postgresql: str, sqlite: str) -> str:
         """The statement of the family."""
         return {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}[self.family]

@@ -302,7 +302,9 @@ def test_who_waits_while_nothing_comes_free_is_told_the_numbers() -> None:
     there = threading.Event()
     in_thread(lambda: (take(pool), there.set()))
     assert there.wait(5)
-    with pytest.raises(PoolTimeout, match=r"'default' within 0.05 s.*size 1, checked out 1, waiting 1.*thread_pool_size"):
+    with pytest.raises(
+        PoolTimeout, match=r"'default' within 0.05 s.*size 1, checked out 1, waiting 1.*thread_pool_size"
+    ):
         take(pool)
     assert pool.stats().waiting == 0
     assert pool.stats().counts.timeouts == 1
