@@ -271,7 +271,7 @@ def adopt(wrapper: Any) -> None:
             "__qualname__": cls.__qualname__,
             "__doc__": cls.__doc__,
             # What connection_created has for its sender, and what a wrapper for another database is made of.
-            "__class__": property(lambda _: cls),
+            "__class__": property(lambda _: cls, lambda self, other: object.__dict__["__class__"].__set__(self, other)),
             "_by_request": any(overrides(cls, name) for name in _OF_ITS_CONNECTION),
         }
         found = _classes[cls] = type(cls.__name__, (LeasedWrapper, cls), names)
