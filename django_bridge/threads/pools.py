@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from asyncdb.errors import ConfigurationError
 from asyncdb.statistics import PoolStats
@@ -99,7 +99,7 @@ def close_idle(alias: str) -> None:
         pool.close_idle()
 
 
-def stats(using: str) -> PoolStats | None:
+def stats(using: str = DEFAULT_DB_ALIAS) -> PoolStats | None:
     """The pool of threads of an alias at this moment; None where it has none, or none yet."""
     pool = _pools.get(using)
     return None if pool is None else pool.places.stats()

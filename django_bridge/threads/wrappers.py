@@ -257,6 +257,10 @@ _kept = _at_work(_call)
 _classes: dict[type[Any], type[Any]] = {}
 
 
+def _set_class(wrapper: Any, cls: type[Any]) -> None:
+    object.__dict__["__class__"].__set__(wrapper, cls)
+
+
 def adopt(wrapper: Any) -> None:
     """Has a wrapper that Django made for a thread take its connections from the pool, if that is switched on."""
     cls = type(wrapper)
@@ -271,7 +275,7 @@ def adopt(wrapper: Any) -> None:
             "__qualname__": cls.__qualname__,
             "__doc__": cls.__doc__,
             # What connection_created has for its sender, and what a wrapper for another database is made of.
-            "__class__": property(lambda _: cls, lambda self, other: object.__dict__["__class__"].__set__(self, other)),
+            "__class__": property(lambda _: cls, _set_class),
             "_by_request": any(overrides(cls, name) for name in _OF_ITS_CONNECTION),
         }
         found = _classes[cls] = type(cls.__name__, (LeasedWrapper, cls), names)

@@ -28,11 +28,11 @@ from tests.bridge.conftest import (  # noqa: F401  (fixtures)
 class Pooled:
     """A project whose threads take their connections from a pool; ``stock()`` is the same one without it."""
 
-    def __init__(self, shop: Shop, server: DatabaseServer | None, configure: Callable[..., None]) -> None:
+    def __init__(self, shop: Shop, server: DatabaseServer | None) -> None:
         self.family = "mysql" if shop.family in {"mariadb", "mysql"} else shop.family
         self.models = shop.models
         self.server = server
-        self._configure = configure
+        self._configure = shop.configure
 
     def use(self, *, size: int = 3, **options: Any) -> None:
         """Makes the pool anew, with these settings of ``ASYNC_DB`` and, in capitals, of ``DATABASES``."""
@@ -69,8 +69,8 @@ class Pooled:
 
 
 @pytest.fixture
-def pooled(sync_shop: Shop, server: DatabaseServer | None, bridged_now: Callable[..., None]) -> Iterator[Pooled]:
-    made = Pooled(sync_shop, server, bridged_now)
+def pooled(sync_shop: Shop, server: DatabaseServer | None) -> Iterator[Pooled]:  # noqa: F811  (a fixture)
+    made = Pooled(sync_shop, server)
     made.use()
     try:
         yield made

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
 from django.test.utils import CaptureQueriesContext
 
+from asyncdb.drivers.physical import Liveness
 from asyncdb.errors import ConfigurationError
 from django_bridge import threads
 from django_bridge.threads.wrappers import LeasedWrapper
@@ -35,6 +37,7 @@ from .conftest import Another, Pooled, in_thread, wait_until
 
 SERVERS = pytest.mark.families("mariadb", "postgresql")
 POSTGRESQL = pytest.mark.families("postgresql")
+SQLITE = pytest.mark.families("sqlite")
 MARIADB = pytest.mark.families("mariadb")
 
 
@@ -168,9 +171,9 @@ def test_a_cursor_that_another_thread_collects_is_closed_by_its_owner(pooled: Po
 
 def test_iterator_keeps_its_connection_and_others_may_be_asked_between(pooled: Pooled) -> None:
     pooled.models.Row.objects.bulk_create([pooled.models.Row(number=number) for number in range(10)])
-    seen = []
-    for row in pooled.models.Row.objects.order_by("number").iterator(chunk_size=3):
-        seen.append((row.number, pooled.models.Row.objects.filter(number=row.number).count()))
+    rows = pooled.models.Row.objects
+    numbers = (row.number for row in rows.order_by("number").iterator(chunk_size=3))
+    seen = [(number, rows.filter(number=number).count()) for number in numbers]
     assert seen == [(number, 1) for number in range(10)]
     assert pooled.out == 0
 
@@ -296,7 +299,7 @@ def test_an_error_of_the_server_gives_the_connection_back(pooled: Pooled) -> Non
     assert pooled.stats.counts.connects == 1
 
 
-def test_what_interrupts_a_statement_closes_the_connection(pooled: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_interrupts_a_statement_closes_the_connection(pooled: Pooled) -> None:
     class Interrupt(BaseException):
         """A signal's, say."""
 
@@ -338,24 +341,21 @@ def test_one_that_is_killed_in_use_raises_as_on_stock_and_the_next_statement_is_
 
 
 @SERVERS
-def test_a_ping_finds_what_the_socket_does_not_tell(pooled: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ping_finds_what_the_socket_does_not_tell(pooled: Pooled) -> None:
     pooled.use(ping_after=0.0)
-    number = own_number(pooled)
+    value("SELECT 1")
     place = connections["default"]._lease.last
-    from asyncdb.drivers.physical import Liveness
-
     place.facts.look = lambda: Liveness.WHOLE
     pooled.kill()
     assert value("SELECT 1") == 1
     assert (pooled.stats.counts.pings, pooled.stats.counts.found_dead) == (1, 1)
 
 
+@SQLITE
 def test_a_file_that_was_replaced_is_opened_anew(pooled: Pooled) -> None:
-    if pooled.family != "sqlite":
-        return  # a server's database is asked for by its name with each login
-    name = connections["default"].settings_dict["NAME"]
+    name = Path(connections["default"].settings_dict["NAME"])
     tell("CREATE TABLE old (id integer)")
-    os.rename(name, f"{name}.old")
+    name.rename(f"{name}.old")
     with pytest.raises(OperationalError):
         value("SELECT COUNT(*) FROM old")
 
@@ -709,13 +709,13 @@ def test_a_database_can_be_created_and_dropped_beside_idle_connections(pooled: P
         cursor.execute("SELECT 1")
 
 
+@SQLITE
 def test_sqlite_in_memory_stays_off_the_pool(pooled: Pooled) -> None:
-    if pooled.family == "sqlite":
-        pooled.use(NAME=":memory:")
-        tell("CREATE TABLE here (id integer)")
-        close_old_connections()
-        assert value("SELECT COUNT(*) FROM here") == 0
-        assert threads.stats("default") is None
+    pooled.use(NAME=":memory:")
+    tell("CREATE TABLE here (id integer)")
+    close_old_connections()
+    assert value("SELECT COUNT(*) FROM here") == 0
+    assert threads.stats("default") is None
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
