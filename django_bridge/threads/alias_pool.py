@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import weakref
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from .pool import Place, ThreadPool
 from .watchdog import within
 
 __all__ = ["AliasPool"]
+
+log = logging.getLogger("django_bridge.threads")
 
 _FACTS_OF_WRAPPERS: Final = ("mysql_server_data", "pg_version")
 """What Django's wrappers ask their server once, each for itself (Django 5.2 and 6.1)."""
@@ -41,7 +44,7 @@ class AliasPool:
         self._learned = False
         self._facts: dict[str, Any] = {}
         self._put_on: dict[str, Any] = {}
-        self._settings: tuple[Any, dict[str, Any]] | None = None
+        self._settings: dict[str, Any] | None = None
 
     # -- what wrappers know --------------------------------------------------------------------------------------
 
@@ -49,12 +52,15 @@ class AliasPool:
         """Takes what the server says once for all connections."""
         if not self._learned:
             self._learned = True
-            self.idle_limit = self.driver.learn(connection, self.routines)
+            try:
+                self.idle_limit = self.driver.learn(connection, self.routines)
+            except Exception as err:  # a proxy that does not know the question, say: pings find what it would tell
+                log.warning("%r: the server does not tell its idle limit (%s)", self.alias, type(err).__name__)
         if not self._facts:
             self._facts = {name: vars(wrapper)[name] for name in _FACTS_OF_WRAPPERS if name in vars(wrapper)}
-        keep_alive_of = self.driver.fileno(connection)
-        if keep_alive_of is not None and "tcp_keepalive" in self.limits.model_fields_set:
-            keep_alive(keep_alive_of, self.limits.tcp_keepalive)
+        fileno = self.driver.fileno(connection)
+        if fileno is not None and "tcp_keepalive" in self.limits.model_fields_set:
+            keep_alive(fileno, self.limits.tcp_keepalive)
 
     def put_facts_on(self, wrapper: Any) -> None:
         """Spares a wrapper the question that another one has asked."""
@@ -74,9 +80,9 @@ class AliasPool:
     def copy_of_settings(self, wrapper: Any) -> dict[str, Any]:
         """The wrapper's settings as they are now, which nobody changes; the same object where they are the same."""
         known = self._settings
-        if known is None or known[1] != wrapper.settings_dict:
-            known = self._settings = (None, copy.deepcopy(wrapper.settings_dict))
-        return known[1]
+        if known is None or known != wrapper.settings_dict:
+            known = self._settings = copy.deepcopy(wrapper.settings_dict)
+        return known
 
     # -- receivers -----------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
@@ -59,7 +59,7 @@ _OF_IDLE_LIMIT: Final = 0.9
 class Facts:
     """What is known of one physical connection."""
 
-    made_of: dict[str, Any]
+    made_of: dict[str, Any] = field(repr=False)
     """The wrapper's settings when it was opened."""
     time_zone: str
     look: Callable[[], Liveness]
@@ -121,7 +121,9 @@ class Lease:
         self._knows_parameters = False
         self.used = False
         self._stranger = False
-        """Whether another thread used the connection since this one did."""
+        """Whether what is left on the connection is not this thread's, or what this thread left is on another."""
+        self._had_one = False
+        """Whether it had a connection since the last request, or the last ``close()``."""
         self._announcing = False
         self._left_cursors: deque[Any] = deque()
         self._wrapper = weakref.ref(wrapper)
@@ -154,9 +156,10 @@ class Lease:
                 self._open(wrapper, place, connect)
             else:
                 self._put_on(wrapper, place)
-            self._stranger = place.user is not None and place.user is not self.token
+            self._stranger = place.user is not self.token and (place.user is not None or self._had_one)
             place.user = self.token
             self.last = place
+            self._had_one = True
         except BaseException:
             self._drop(wrapper)
             raise
@@ -279,8 +282,8 @@ class Lease:
         if found.reads_left and self._stranger and not self.used and not found.left:
             raise TransactionManagementError(
                 "this statement reads what an earlier one left on its connection, and the connection that this thread "
-                f"had on {self.pool.alias!r} went to another one since: run both inside transaction.atomic(), or on "
-                "one open cursor",
+                f"had on {self.pool.alias!r} went to another one, or was replaced: run both inside transaction.atomic(), "
+                "or on one open cursor",
             )
         self.used = True
         if found.several:
@@ -421,6 +424,7 @@ class Lease:
     def end(self, wrapper: Any) -> None:
         """Gives the connection back whatever is held; what cannot be given to another is closed."""
         place = self.place
+        self._had_one = False
         if place is None:
             return
         self.depth += 1

@@ -226,7 +226,10 @@ class LeasedWrapper:
         """As on stock; where stock would keep the connection for the thread's next request, the pool gets it."""
         _kept(self, super().close_if_unusable_or_obsolete)  # type: ignore[misc]
         lease = self._lease
-        if lease is None or lease.place is None or lease.depth:
+        if lease is None or lease.depth:
+            return
+        if lease.place is None:
+            lease.end(self)
             return
         lease.tidy()
         if not (lease.open or self.in_atomic_block or self._thread_sharing_count) and self.autocommit:

@@ -408,6 +408,17 @@ def test_what_the_last_statement_left_is_refused_where_another_thread_had_the_co
         assert value("SELECT LAST_INSERT_ID()") == made.pk
 
 
+@MARIADB
+def test_what_the_last_statement_left_is_refused_where_the_connection_was_replaced(pooled: Pooled) -> None:
+    pooled.models.Row.objects.create(number=1)
+    pooled.kill()
+    with pytest.raises(TransactionManagementError, match="went to another one"):
+        value("SELECT LAST_INSERT_ID()")
+    pooled.kill()
+    close_old_connections()
+    assert value("SELECT LAST_INSERT_ID()") == 0, "a new request has left nothing yet"
+
+
 def session(pooled: Pooled) -> dict[str, Any]:
     """Everything that the server says of this session, but for what every session has for itself."""
     own = {
@@ -574,6 +585,13 @@ def test_a_thread_that_dies_in_a_transaction_gives_its_place_back_and_nothing_is
     wait_until(lambda: pooled.out == 0)
     wait_until(lambda: pooled.models.Row.objects.count() == 0)
     pooled.models.Row.objects.create(number=2)
+
+
+def test_threads_that_live_for_one_request_leave_no_connection_behind(pooled: Pooled) -> None:
+    for _ in range(20):
+        assert in_thread(value, "SELECT 1") == 1
+    assert pooled.stats.counts.connects == 1
+    assert (pooled.out, pooled.stats.idle) == (0, 1)
 
 
 def test_a_thread_that_waits_too_long_gets_djangos_error_with_the_numbers(pooled: Pooled, another: Another) -> None:
