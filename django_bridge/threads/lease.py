@@ -282,8 +282,8 @@ class Lease:
         if found.reads_left and self._stranger and not self.used and not found.left:
             raise TransactionManagementError(
                 "this statement reads what an earlier one left on its connection, and the connection that this thread "
-                f"had on {self.pool.alias!r} went to another one, or was replaced: run both inside transaction.atomic(), "
-                "or on one open cursor",
+                f"had on {self.pool.alias!r} went to another one, or was replaced: run both inside "
+                "transaction.atomic(), or on one open cursor",
             )
         self.used = True
         if found.several:
