@@ -49,7 +49,7 @@ class JsonDocument(_Rendered):
     """A JSON parameter: a text that is compared with JSON is a JSON string to MySQL, and equals no document."""
 
     inherit_cache = True
-    ways = MappingProxyType({"mysql": "CAST({} AS JSON)"})
+    ways = MappingProxyType({"mysql": "JSON_EXTRACT({}, '$')"})
 
 
 class JsonItem(_Rendered):
