@@ -33,6 +33,8 @@ log = logging.getLogger("asyncdb.pool")
 
 _EXPIRES, _IDLE_SINCE = "asyncdb.expires", "asyncdb.idle_since"
 _JITTER = 0.1
+_TURNS = 20
+"""Turns of the loop in which what was left a moment ago is closed: generators within generators, one after another."""
 _A_MOMENT = 0.5
 """Seconds of a close that are kept for ending on the server what was cut; twice as many where there is time."""
 _OF_IDLE_LIMIT = 0.9
@@ -235,13 +237,16 @@ class Pool(AsyncAdaptedQueuePool):
 
     def _refuse_if_it_would_wait_for_itself(self, task: asyncio.Task[Any] | None) -> None:
         """One task that holds every connection would only wait for what it can never give back."""
-        if task is not None and self._held_for_good(task) >= self.size() + self._max_overflow:
-            self.counts.overloads += 1
-            raise PoolExhaustedByTask(
-                f"task {task.get_name()!r} holds every connection for {self.config.alias!r} ({self._numbers()}) and "
-                "asks for one more, which would never come: nest less (a session beside atomic(), a stream left open), "
-                "or raise pool_size",
-            )
+        for _ in range(_TURNS):
+            if task is None or self._held_for_good(task) < self.size() + self._max_overflow:
+                return
+            await_(asyncio.sleep(0))
+        self.counts.overloads += 1
+        raise PoolExhaustedByTask(
+            f"task {cast('Any', task).get_name()!r} holds every connection for {self.config.alias!r} "
+            f"({self._numbers()}) and asks for one more, which would never come: nest less (a session beside atomic(), "
+            "a stream left open), or raise pool_size",
+        )
 
     def _held_for_good(self, task: asyncio.Task[Any]) -> int:
         mine, held = weakref.ref(task), self._holders.items()

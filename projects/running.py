@@ -21,7 +21,7 @@ from .report import Result
 __all__ = ["run"]
 
 _WORKER = ("-m", "projects.worker")
-_ENGINES = {"mariadb": "mysql", "postgresql": "postgresql", "sqlite": "sqlite3"}
+_ENGINES = {"mariadb": "mysql", "mysql": "mysql", "postgresql": "postgresql", "sqlite": "sqlite3"}
 
 
 def run(

@@ -14,6 +14,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -208,6 +209,15 @@ def database_name(server: DatabaseServer | None, tmp_path: Path) -> Iterator[str
             time.sleep(0.02)
     finally:
         server.drop_database(name)
+        _forget_types()
+
+
+def _forget_types() -> None:
+    """Django keeps for ever which numbers the types of an alias have on PostgreSQL, or that there are none."""
+    signals: Any = sys.modules.get("django.contrib.postgres.signals")
+    if signals is not None:
+        signals.get_hstore_oids.cache_clear()
+        signals.get_citext_oids.cache_clear()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .routines import MYSQL, POSTGRESQL
+
 
 @dataclass(frozen=True, slots=True)
 class Residue:
@@ -123,6 +125,12 @@ def residue(statement: str) -> Residue:
         found = _together((found, _of_words(_QUOTED_WITH_ESCAPES.sub(" ", bare))))
     odd = frozenset(family for family, words in _ODD_ON.items() if words.search(statement))
     return dataclasses.replace(found, left_on=odd) if odd else found
+
+
+def leaves_something(statement: str) -> bool:
+    """Whether a connection must be kept, or washed, after ``statement``, as far as no server has to be asked."""
+    found = residue(statement)
+    return found.left or bool(found.left_on) or not found.calls <= POSTGRESQL | MYSQL
 
 
 def _together(found: Sequence[Residue]) -> Residue:

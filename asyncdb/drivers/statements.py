@@ -77,7 +77,7 @@ _BEFORE_PARENTHESES = frozenset(
     """.split(),
 )
 _QUERIES = frozenset("select with explain values table show describe desc help pragma".split())
-_COPIES_OUT = re.compile(r"\bto\b", re.IGNORECASE)
+_INNERMOST = re.compile(r"\([^()]*\)")
 _CONTROLS = frozenset("savepoint release rollback set reset use lock unlock declare fetch".split())
 _BOUNDARY = re.compile(
     r"\s*(?:commit|begin|start|end|abort|rollback(?!(?:\s+work|\s+transaction)?\s+to\b))\b", re.IGNORECASE
@@ -202,7 +202,15 @@ def kind_of_text(statement: str) -> Kind:
         return Kind.BOUNDARY
     if first in _CONTROLS:
         return Kind.CONTROL
-    asks = first in _QUERIES or (first == "copy" and _COPIES_OUT.search(words) is not None)
+    asks = first in _QUERIES or (first == "copy" and _copies_out(words))
     if asks and not _WRITING_VERB.search(_ROW_LOCK.sub(" ", words)):
         return Kind.OPAQUE
     return Kind.WRITE
+
+
+def _copies_out(words: str) -> bool:
+    """Whether it is ``COPY … TO``: outside of brackets every other one has the word FROM."""
+    while (less := _INNERMOST.sub(" ", words)) != words:
+        words = less
+    outside = words.lower().split()
+    return "to" in outside and "from" not in outside

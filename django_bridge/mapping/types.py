@@ -19,7 +19,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from ..errors import GeneratedColumn
 from .impls import Lapse, impl_for, impl_of, is_range
 from .literals import literal_of
-from .rendered import JsonText, Number
+from .no_values import is_no_value
+from .rendered import JsonDocument, JsonItem, JsonText, Number
 from .values import binder, reader, sent_as_they_are
 
 __all__ = ["FieldType", "type_of"]
@@ -81,12 +82,24 @@ class _Comparator(TypeDecorator.Comparator[Any]):
     __slots__ = ()
 
     def operate(self, op: Any, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        if isinstance(self.type, JsonType):
+            if op in _COMPARES and _is_item(self.expr):
+                other = tuple(map(self._one, other))
+            elif op in _IN and isinstance(other[0], list | tuple | set | frozenset):
+                other = ([self._one(value) for value in other[0]],)
         if op in _IS and isinstance(other[0], bool):
             if self.type.is_plain:  # type: ignore[attr-defined]  # a FieldType
                 other = (true() if other[0] else false(),)
             else:
                 op = _IS[op]  # a field that says in its own way what is true
         return super().operate(op, *other, **kwargs)
+
+    def _one(self, value: Any) -> Any:
+        """A parameter of its own, since of a list SQLAlchemy renders no expression around each."""
+        if value is None or is_no_value(value):
+            return value
+        document = literal(value, self.type)
+        return JsonItem(document, self.type) if _is_item(self.expr) else document
 
     def __reduce__(self) -> Any:
         return _compared, (type(self).__bases__[1], self.expr)
@@ -102,6 +115,26 @@ def _comparator(comparator: Any) -> Any:
     return type("FieldComparator", (_Comparator, comparator), {"__slots__": ()})
 
 
+def _is_item(expr: Any) -> bool:
+    """Whether it is what an index has taken out of a JSON column."""
+    return getattr(expr, "operator", None) in {operators.json_getitem_op, operators.json_path_getitem_op}
+
+
+_COMPARES = frozenset(
+    {
+        operators.eq,
+        operators.ne,
+        operators.lt,
+        operators.le,
+        operators.gt,
+        operators.ge,
+        operators.is_distinct_from,
+        operators.is_not_distinct_from,
+        operators.between_op,
+        operators.not_between_op,
+    },
+)
+_IN = frozenset({operators.in_op, operators.not_in_op})
 _IS = {operators.is_: operators.is_not_distinct_from, operators.is_not: operators.is_distinct_from}
 
 
@@ -179,7 +212,16 @@ class FieldType(TypeDecorator[Any]):
         return reader(self.field, dialect)
 
 
-class TextReadType(FieldType):
+class JsonType(FieldType):
+    """The type of a JSON field."""
+
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[Any]:
+        return JsonDocument(bindvalue, self)
+
+
+class TextReadType(JsonType):
     """The type of a JSON field with a decoder of its own, which wants the text."""
 
     cache_ok = True
@@ -216,25 +258,34 @@ class NumberType(FieldType):
         return Number(bindvalue, self)
 
 
+class GeneratedJsonType(GeneratedType, JsonType):
+    """The same of a JSON field."""
+
+    cache_ok = True
+
+
 class GeneratedTextType(GeneratedType, TextReadType):
     """The same of a JSON field with a decoder of its own."""
 
     cache_ok = True
 
 
+_GENERATED: dict[type[FieldType], type[GeneratedType]] = {JsonType: GeneratedJsonType, TextReadType: GeneratedTextType}
+
+
 def type_of(field: Any) -> FieldType:
     """The type of a column of ``field``."""
     of_values = _class_for(field)
     if field.generated:
-        return (GeneratedTextType if of_values is TextReadType else GeneratedType)(field)
+        return _GENERATED.get(of_values, GeneratedType)(field)
     return of_values(field)
 
 
 def _class_for(field: Any) -> type[FieldType]:
     of_values = _output(field)
     kind = of_values.get_internal_type()
-    if kind == "JSONField" and of_values.decoder is not None:
-        return TextReadType
+    if kind == "JSONField":
+        return JsonType if of_values.decoder is None else TextReadType
     return NumberType if kind == "DecimalField" else FieldType
 
 

@@ -43,15 +43,17 @@ def binder(field: Any, dialect: Dialect) -> Converter:
     prepare = field.get_db_prep_save
     is_json = field.get_internal_type() == "JSONField"
     plain = sent_as_they_are(field)
-    names_uuids = backend.vendor == "mysql"  # MariaDB's own uuid, for which mysqlclient would call str() too
+    of_mysql = backend.vendor == "mysql"  # for MariaDB's own uuid, and for any text, mysqlclient would call str() too
     key = _of_a_composite_key(field)
+    makes_text = all(_home(type(field), name).startswith("django.") for name in _PREPARING)
+    wraps_integers = backend.vendor == "postgresql"
 
     def bind(value: Any) -> Any:
         if value is None or type(value) is plain:
             return value
         if is_json and value is sqltypes.JSON.NULL:
             return backend.ops.adapt_json_value(None, field.encoder)
-        if is_no_value(value):
+        if makes_text and is_no_value(value):  # a field of the project's own may keep such things
             raise FieldValueError(
                 f"{_label(field)} ({type(field).__name__}) cannot take {_named(value)}, which is no value: "
                 "write an attribute of the mapped class, mapped(Model).name, or an expression of SQLAlchemy's",
@@ -63,7 +65,11 @@ def binder(field: Any, dialect: Dialect) -> Converter:
             raise FieldValueError(
                 f"{_label(field)} ({type(field).__name__}) cannot take this value, a {type(value).__name__}{key}",
             ) from None
-        return str(sent) if type(sent) is UUID and names_uuids else sent
+        if wraps_integers and isinstance(sent, int) and not isinstance(sent, bool):
+            return int(sent)  # psycopg cuts what its Int4 and Int2 hold to so many bits
+        if of_mysql and (type(sent) is UUID or (isinstance(sent, str) and type(sent) is not str)):
+            return str(sent)  # a lazy text, too
+        return sent
 
     return bind
 
@@ -132,8 +138,12 @@ def sent_as_they_are(field: Any) -> type[Any] | None:
 
 
 def _is_djangos(cls: type[Any], name: str) -> bool:
-    home = next(base for base in cls.__mro__ if name in vars(base))
-    return home.__module__ == "django.db.models.fields"
+    return _home(cls, name) == "django.db.models.fields"
+
+
+def _home(cls: type[Any], name: str) -> str:
+    """The module of the class that has the method."""
+    return next(base for base in cls.__mro__ if name in vars(base)).__module__
 
 
 # -- what is read ------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def test_once_calls_each_endpoint_and_ends_well(tmp_path, family):
     assert len(beside_stock) == READS_OF_DJANGO, output
 
 
+@pytest.mark.verify
 def test_a_second_run_finds_the_cities_loaded(tmp_path):
     for told in ("loaded 200 cities", "already loaded: 200 cities"):
         with demo(tmp_path, "--once") as process:

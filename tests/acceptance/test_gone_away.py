@@ -104,6 +104,7 @@ def test_gone_away_costs_a_view_on_the_pool_no_error(
     assert seen.most <= POOL_SIZE
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("fault", [idle, kill, restart])
 def test_what_gone_away_costs_stock_django_is_reported(
     server: MariaDBServer, prepared: Any, fault: Callable[[MariaDBServer], None], capsys: pytest.CaptureFixture[str]

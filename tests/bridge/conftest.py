@@ -77,7 +77,7 @@ def default(project: Project) -> Callable[..., None]:
 @pytest.fixture
 def bridged_now(
     family: str, server_url: str, default: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
+) -> Iterator[Callable[..., None]]:
     """``bridged(async_db=…, OPTIONS=…)``: ``DATABASES["default"]`` is a fresh database of the family under test."""
     url = make_url(server_url)
 
@@ -90,8 +90,12 @@ def bridged_now(
         # Django's own connections go there too: those of plain threads, and all of them with ASYNC_DB_MODE=threads.
         monkeypatch.setitem(vars(connections), "settings", connections.configure_settings(settings.DATABASES))
 
+    forget_connections()
     use()
-    return use
+    yield use
+    # This thread has one outside of its loops where somebody has taken the ``repr`` of a queryset there, as asyncio's
+    # Runner does of a fixture's result when it asks for the handler of SIGINT.
+    forget_connections()
 
 
 @pytest.fixture

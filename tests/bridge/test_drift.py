@@ -8,6 +8,7 @@ import json
 import linecache
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -46,6 +47,15 @@ def functions(table: Path) -> Any:
 
 def test_no_function_of_the_installed_django_has_drifted() -> None:
     assert drift.changed() == []
+
+
+def test_asgirefs_thread_for_all_loops_is_the_executor_that_was_read() -> None:
+    """``ExecutorByThread`` stands in its place; which function asks it, ``SyncToAsync.__call__`` above tells."""
+    from asgiref.sync import SyncToAsync
+
+    installed = SyncToAsync.single_thread_executor
+    asgirefs = getattr(installed, "_asgirefs", installed)
+    assert (type(asgirefs), asgirefs._max_workers) == (ThreadPoolExecutor, 1)
 
 
 def test_drift_is_not_seen_in_what_lazy_loading_puts_in_place() -> None:

@@ -23,6 +23,8 @@ from django.test import override_settings
 from django_bridge import lazy
 from django_bridge.errors import LazyLoadError
 
+from .conftest import forget_connections
+
 LABEL = "library"
 fetch_modes = pytest.mark.skipif(django.VERSION < (6, 1), reason="fetch modes came with Django 6.1")
 In = Callable[..., Awaitable[Any]]
@@ -76,6 +78,7 @@ def in_thread(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, djan
         return await sync_to_async(run)(work, *args)
 
     ContentType.objects.clear_cache()
+    forget_connections()  # this thread's may be those of another test's database
     with django_db_blocker.unblock():
         run(create)
         yield in_thread

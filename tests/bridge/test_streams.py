@@ -66,6 +66,7 @@ async def in_thread(function: Any) -> Any:
     return await sync_to_async(function)()
 
 
+@pytest.mark.verify("postgresql")
 @streamed_by_us
 @servers
 async def test_a_hundred_thousand_rows_are_read_in_bounded_memory(shop: Any) -> None:

@@ -21,6 +21,7 @@ from .conftest import comes_true
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 KINDS = pytest.mark.parametrize("kind", ["own_mariadb", "own_postgresql"])
+FIRST_KIND = pytest.mark.parametrize("kind", ["own_mariadb", pytest.param("own_postgresql", marks=pytest.mark.verify)])
 Server = MariaDBServer | PostgreSQLServer
 page = Table("page", MetaData(), Column("id", Integer, primary_key=True), Column("body", LargeBinary(2**25)))
 
@@ -96,7 +97,7 @@ async def test_a_killed_server_costs_a_pool_of_operations_and_nothing_once_it_is
         await database.close()
 
 
-@KINDS
+@FIRST_KIND
 async def test_without_taking_turns_an_outage_is_a_storm_of_logins(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above."""
     from asyncdb.opening import Opening

@@ -166,7 +166,12 @@ async def test_every_model_is_selected_whole(shop: Any) -> None:
 
 
 async def test_a_statement_of_any_model_is_printed_without_a_server(shop: Any) -> None:
-    dialects = {"sqlite": sqlite.dialect, "mariadb": mysql.dialect, "postgresql": postgresql.dialect}
+    dialects = {
+        "sqlite": sqlite.dialect,
+        "mariadb": mysql.dialect,
+        "mysql": mysql.dialect,
+        "postgresql": postgresql.dialect,
+    }
     for model in ALL:
         for dialect in (dialects[shop.family](), None):
             assert str(select(table_for(model)).compile(dialect=dialect)).startswith("SELECT")

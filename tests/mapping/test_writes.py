@@ -302,6 +302,8 @@ async def test_bulk_statements_and_returning(shop: Any) -> None:
         if shop.family != "mysql":
             made = (await db.scalars(insert(Author).returning(Author), [{"name": "a"}, {"name": "b"}])).all()
             assert sorted(one.name for one in made) == ["a", "b"]
+        else:  # which has no RETURNING
+            await db.execute(insert(Author), [{"name": "a"}, {"name": "b"}])
         await db.execute(update(Author).where(Author.name == "a").values(name="c"))
         await db.execute(delete(Author).where(Author.name == "b"))
         assert (await db.scalars(select(func.count()).select_from(Author))).one() == 1

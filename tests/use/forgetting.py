@@ -98,7 +98,9 @@ WAYS: list[Callable[[Database], Awaitable[None]]] = [
 
 
 async def main(url: str) -> None:
-    database = Database(DatabaseConfig.from_url(url, pool_size=len(WAYS), pool_timeout=20))
+    # Without TLS a MySQL that has not seen the password yet is asked for its key.
+    key = {"driver_options": {"get_server_public_key": True}} if url.startswith("mysql") else {}
+    database = Database(DatabaseConfig.from_url(url, pool_size=len(WAYS), pool_timeout=20, **key))
     over = threading.Event()
 
     def collect() -> None:

@@ -432,7 +432,7 @@ _OF_BOTH = {
 }
 DIFFERENCES: dict[str, set[str]] = {
     # JSON compared with a value is compared as JSON.
-    "sqlite": _OF_BOTH | {"json item == value", "json item in_"},
+    "sqlite": _OF_BOTH | {"json item == value", "json item == text", "json item in_"},
     "mysql": _OF_BOTH
     | {f"moment {operator}" for operator in _PLAIN_VALUES}  # an aware one, which is refused
     | {f"{name} {operator}" for name in ("date", "moment") for operator in ("case", "coalesce")},  # text to the others

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import aclosing, closing, nullcontext
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from django.db.utils import InterfaceError
 from sqlalchemy import select
 
 from asyncdb.collecting import collecting
-from asyncdb.errors import TransactionMisuse
+from asyncdb.errors import PoolExhaustedByTask, TransactionMisuse
 from django_bridge import database, run_django, scope
 from django_bridge.errors import ScopeClosed
 from tests.bridge.shared import Kind
@@ -463,3 +463,60 @@ async def test_a_stream_that_was_read_leaves_nothing_on_its_task(kinds: Any) -> 
         await asyncio.sleep(0)
         assert time.monotonic() - since < 10
     assert database().stats().checked_out <= 1
+
+
+# -- who asks at once after he has left a stream -----------------------------------------------------------------------
+
+
+async def _left_by_break(rows: Any) -> None:
+    async for _ in rows.aiterator(chunk_size=5):
+        break
+
+
+async def _closed(rows: Any) -> None:
+    async with aclosing(rows.aiterator(chunk_size=5)) as read:
+        await anext(read)
+
+
+async def _left_through_a_generator(rows: Any) -> None:
+    async def passed_on() -> AsyncIterator[Any]:
+        async for row in rows.aiterator(chunk_size=5):
+            yield row
+
+    async for _ in passed_on():
+        break
+
+
+async def _a_stream_through_a_generator(_: Any) -> None:
+    async def passed_on() -> AsyncIterator[Any]:
+        async for row in database().stream(select(Kind.id), into=int, batch=5):
+            yield row
+
+    async for _ in passed_on():
+        break
+
+
+LEAVES_IT = [_left_by_break, _closed, _left_through_a_generator, _a_stream_through_a_generator]
+
+
+@pytest.mark.parametrize("opens", [scope, nullcontext], ids=["scope", "bare"])
+@pytest.mark.parametrize("leave", LEAVES_IT)
+async def test_who_has_left_a_stream_may_ask_at_once_though_the_pool_has_no_other_connection(
+    tx: Any, leave: Callable[[Any], Awaitable[None]], opens: Any
+) -> None:
+    tx(async_db={"pool_size": 1, "pool_timeout": 10})
+    await ContentType.objects.abulk_create([ContentType(app_label="left", model=str(n)) for n in range(NUMBER)])
+    async with opens():
+        await leave(ContentType.objects.order_by("pk"))
+        assert await ContentType.objects.acount() >= NUMBER
+
+
+async def test_who_holds_a_stream_still_is_told_at_once(tx: Any) -> None:
+    tx(async_db={"pool_size": 1, "pool_timeout": 10})
+    await ContentType.objects.abulk_create([ContentType(app_label="left", model=str(n)) for n in range(NUMBER)])
+    begun = time.monotonic()
+    async with database().stream(select(Kind.id), into=int, batch=5) as read:
+        await anext(aiter(read))
+        with pytest.raises(PoolExhaustedByTask):
+            await database().fetch_val(select(1))
+    assert time.monotonic() - begun < 5.0

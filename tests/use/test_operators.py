@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, select
+from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 from sqlalchemy import types as sqltypes
 
 from django_bridge import mapped, session, table_for
@@ -140,6 +140,8 @@ async def test_each_operator_gives_what_sqlalchemys_own_type_gives(shop: Any) ->
     shop.in_plain_thread(fill)
     ours = table_for(value)
     differs = await compared(ours, beside(vendor, KINDS, ours.name), KINDS, vendor)
+    if shop.family == "mysql":  # JSON's operators find nothing by SQLAlchemy's own type there
+        differs = {key: value for key, value in differs.items() if not key.startswith("json ")}
     assert {key: value for key, value in differs.items() if key not in DIFFERENCES[vendor]} == {}
     for key in differs:
         if key.endswith("interval"):
@@ -235,3 +237,42 @@ async def test_a_field_that_says_true_in_its_own_way_compares_by_it(shop: Any) -
             answers.c.said == False: [2],  # noqa: E712
         }.items():
             assert (await db.scalars(select(answers.c.id).where(condition).order_by(answers.c.id))).all() == wanted
+
+
+DOCUMENTS: list[Any] = [{"a": 1, "b": [1, {"c": "x"}], "t": True}, [1, 2], "text", 5, True, {"a": "1"}, {"a": {"z": 2}}]
+ITEMS: list[Any] = [1, "1", {"z": 2}, 2]
+
+
+async def test_json_documents_and_their_items_are_found_as_djangos_own_queries_find_them(shop: Any) -> None:
+    value = shop.models.Value
+    await shop.create(value)
+    shop.in_plain_thread(lambda: [value.objects.create(json=document) for document in DOCUMENTS])
+    mine = mapped(value)
+    async with session() as db:
+        await db.execute(insert(mine), [{"json": document} for document in DOCUMENTS])
+        await db.execute(insert(mine).values(json=None))
+        await db.execute(update(mine).where(mine.json == 5).values(json=6))
+        await db.commit()
+
+    def by_django(**conditions: Any) -> list[int]:
+        found: list[int] = shop.in_plain_thread(
+            lambda: list(value.objects.filter(**conditions).order_by("pk").values_list("pk", flat=True))
+        )
+        return found
+
+    assert shop.in_plain_thread(lambda: list(value.objects.order_by("pk").values_list("json", flat=True))) == [
+        *(6 if document is DOCUMENTS[3] else document for document in [*DOCUMENTS, *DOCUMENTS]),
+        None,
+    ]
+    asked = [
+        *((mine.json == document, by_django(json=document)) for document in [*DOCUMENTS, 6, {}]),
+        *((mine.json["a"] == item, by_django(json__a=item)) for item in ITEMS),
+        *((mine.json["b"][1]["c"] == item, by_django(json__b__1__c=item)) for item in ("x", "y")),
+        (mine.json.in_(DOCUMENTS[:2]), sorted({*by_django(json=DOCUMENTS[0]), *by_django(json=DOCUMENTS[1])})),
+        (mine.json["a"].in_([1, "1"]), sorted({*by_django(json__a=1), *by_django(json__a="1")})),
+        (mine.json.in_([]), []),
+    ]
+    async with session() as db:
+        for number, (condition, wanted) in enumerate(asked):
+            found = (await db.scalars(select(mine.id).where(condition).order_by(mine.id))).all()
+            assert (number, found) == (number, wanted)

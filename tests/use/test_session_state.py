@@ -14,7 +14,7 @@ from django.db import close_old_connections, connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from sqlalchemy import text
 
-from asyncdb.drivers.residue import residue
+from asyncdb.drivers.residue import leaves_something, residue
 from asyncdb.errors import TransactionMisuse
 from django_bridge import atomic, database, run_django, scope, session
 from django_bridge.errors import ScopeOwnedByTask, SessionLost
@@ -381,6 +381,18 @@ async def test_what_a_receiver_has_set_the_next_user_finds(shop: Any, setting: S
 )
 def test_what_leaves_something_is_told_from_its_words(statement: str) -> None:
     assert residue(statement).left
+    assert leaves_something(statement)
+
+
+def test_what_leaves_nothing_is_told_without_a_server() -> None:
+    for harmless in (
+        "SELECT setweight(to_tsvector('a'), 'A')",
+        "INSERT INTO t (id, n) VALUES (1, 1) ON CONFLICT(id) DO UPDATE SET n = EXCLUDED.n",
+        "SELECT nextval('s')",
+        "SELECT jsonb_set('{}', '{a}', '1')",
+    ):
+        assert not leaves_something(harmless), harmless
+    assert leaves_something("SELECT of_the_project(1)")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import enum
 import sqlite3
 import sys
 import threading
@@ -13,22 +14,27 @@ from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Upper
 from django.db.utils import DatabaseError
 from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 from pydantic import BaseModel
 from sqlalchemy import and_, delete, false, func, insert, literal, or_, select, text, true, update
-from sqlalchemy.exc import ArgumentError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.orm import aliased
 
 from asyncdb import Database, registry
 from asyncdb.config import DatabaseConfig
 from asyncdb.errors import TransactionPoisoned
 from django_bridge import atomic, mapped, scope, session, sync_session, table_for
+from django_bridge import database as bridged_database
 from django_bridge.errors import FieldValueError, MappingError, ScopeClosed
 from django_bridge.loops import run_on
+from django_bridge.mapping.types import type_of
 
 # -- DJANGO_ALLOW_ASYNC_UNSAFE -------------------------------------------------------------------------------------
 
@@ -220,6 +226,61 @@ async def test_what_says_where_a_value_is_found_is_never_written_as_text(shop: A
         await db.execute(update(mine).values(name=mine.name))  # an expression of SQLAlchemy's is one as ever
         assert (await db.execute(select(mine.id).where(mine.name == mine.name))).all() == [(1,)]
         await db.rollback()
+
+
+class Big(enum.IntEnum):
+    AND_ONE = 2**32 + 1
+
+
+@pytest.mark.parametrize("value", [str(2**32 + 1), Big.AND_ONE, float(2**32 + 1)], ids=["text", "enum", "float"])
+async def test_an_integer_that_is_too_big_is_no_other_one(shop: Any, value: Any) -> None:
+    await shop.create(shop.models.Row)
+    shop.in_plain_thread(lambda: shop.models.Row.objects.create(number=1))
+    mine = mapped(shop.models.Row)
+    for condition in (mine.number == value, mine.number.in_([value])):
+        async with session() as db:
+            with suppress(DBAPIError):  # PostgreSQL's server says that it is out of range
+                assert (await db.scalars(select(mine.id).where(condition))).all() == []
+    async with session() as db:
+        with suppress(DBAPIError):
+            await db.execute(update(mine).values(number=value))
+            assert shop.family == "sqlite", "a server says that it is out of range"
+        await db.rollback()
+    assert await _numbers(shop) == [1]
+
+
+async def test_a_text_that_is_lazy_or_says_itself_is_stored_as_on_stock(shop: Any) -> None:
+    class Said(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "said"
+
+    await shop.create(shop.models.Item, shop.models.Label, shop.models.Shelf)
+    mine = mapped(shop.models.Item)
+    texts = [gettext_lazy("lazy"), mark_safe("<b>"), Said("raw")]
+    if shop.family in {"mariadb", "mysql"}:  # the other drivers take no such thing
+        texts.append(SimpleLazyObject(lambda: "object"))
+    shop.in_plain_thread(lambda: [shop.models.Item.objects.create(name=text) for text in texts])
+    async with session() as db:
+        for one in texts:
+            await db.execute(insert(mine).values(name=one))
+        await db.commit()
+        stored = (await db.scalars(select(mine.name).order_by(mine.id))).all()
+    assert stored[: len(texts)] == stored[len(texts) :]
+
+
+class Kept(models.CharField):  # type: ignore[type-arg]
+    """A field of a project's own, whose values are models."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value._meta.label if isinstance(value, type) else value
+
+
+async def test_a_field_of_a_projects_own_may_keep_what_is_no_value_elsewhere(shop: Any) -> None:
+    dialect = bridged_database().engine.dialect
+    bind = type_of(Kept(max_length=99, name="kept")).bind_processor(dialect)
+    assert bind(shop.models.Item) == shop.models.Item._meta.label
 
 
 async def test_constants_of_sqlalchemy_and_its_users_bools_are_taken_as_ever(shop: Any) -> None:

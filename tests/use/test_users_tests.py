@@ -87,6 +87,10 @@ def by_pytest(url: str, tmp_path: Path, *arguments: str, **environment: str) -> 
     return run(url, "-m", "pytest", *options, *arguments, report=report, **environment)
 
 
+# The whole of a project's tests, in a process for each family: PostgreSQL's and SQLite's say what MariaDB's would.
+pytestmark = pytest.mark.verify("mariadb")
+
+
 @pytest.fixture(scope="module")
 def runs() -> dict[tuple[str, ...], Ran]:
     return {}

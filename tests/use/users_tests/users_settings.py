@@ -34,6 +34,8 @@ DATABASES = {
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions", "notes"]
 MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
 ASYNC_DB = {}
+if DATABASES["default"]["ENGINE"].endswith("mysql"):  # without TLS MySQL's key is needed, to send it the password
+    ASYNC_DB = {"default": {"driver_options": {"get_server_public_key": True}}}
 if BRIDGED:
     INSTALLED_APPS.append("django_bridge")
     MIDDLEWARE.insert(0, "django_bridge.middleware.ScopeMiddleware")
