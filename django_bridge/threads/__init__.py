@@ -3,7 +3,7 @@
 For WSGI servers, Celery's workers, management commands, and for the threads of ``ASYNC_DB_MODE=threads``.
 """
 
-from .pools import close_pools, forget, require_possible, stats
-from .wrappers import adopt, enable
+from .pools import close_pools, enable, forget, has_pool, require_possible, stats
+from .wrappers import adopt
 
-__all__ = ["adopt", "close_pools", "enable", "forget", "require_possible", "stats"]
+__all__ = ["adopt", "close_pools", "enable", "forget", "has_pool", "require_possible", "stats"]

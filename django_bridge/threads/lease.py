@@ -380,6 +380,16 @@ class Lease:
             or wrapper._thread_sharing_count  # noqa: SLF001  (Django's)
         )
 
+    def carries_state(self, wrapper: Any) -> bool:
+        """Whether a transaction is open, or something was left on the session."""
+        place = self.place
+        if place is None:
+            return False
+        if self.left is not None or self.by_hand or not wrapper.autocommit:
+            return True
+        connection = place.connection
+        return connection is not None and self.pool.driver.in_transaction(connection)
+
     def _references(self, place: Place) -> int:
         """How many there are to the driver's connection, but for those of cursors that were not collected yet."""
         return sys.getrefcount(place.connection) - (len(self.alive) if self.pool.driver.keeps_closed_cursors else 0)

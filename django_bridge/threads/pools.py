@@ -23,7 +23,7 @@ from . import watchdog
 from .alias_pool import AliasPool
 from .lease import leases
 
-__all__ = ["close_idle", "close_pools", "forget", "is_on", "pool_for", "require_possible", "stats"]
+__all__ = ["close_idle", "close_pools", "enable", "forget", "has_pool", "pool_for", "require_possible", "stats"]
 
 _FAMILIES: Final = frozenset({"mysql", "postgresql", "sqlite"})
 
@@ -31,16 +31,31 @@ _FAMILIES: Final = frozenset({"mysql", "postgresql", "sqlite"})
 _making = threading.Lock()
 _pools: dict[str, AliasPool] = {}
 _on: dict[str, bool] = {}
+_enabled = False
 _parents: list[Any] = []
 """Connections of the parent process."""
 
 
-def is_on(alias: str) -> bool:
-    """Whether ``ASYNC_DB`` asks for a pool of threads on ``alias``."""
+def enable(on: bool) -> None:  # noqa: FBT001  (as of scopes)
+    """Switched on where Django is as it was read; until then every wrapper stays as Django makes it."""
+    global _enabled  # noqa: PLW0603  (of the process)
+    _enabled = on
+
+
+def has_pool(alias: str) -> bool:
+    """Whether threads take their connections to ``alias`` from a pool: ``ASYNC_DB`` asks for it, and it can be."""
     known = _on.get(alias)
     if known is None:
         known = _on[alias] = alias in connections.settings and wants_thread_pool(alias)
-    return known
+    if not (known and _enabled):
+        return False
+    settings = connections.settings[alias]
+    return not (settings["ENGINE"].endswith("sqlite3") and _is_in_memory(settings["NAME"]))
+
+
+def _is_in_memory(name: Any) -> bool:
+    """As Django's backend of SQLite tells it (5.2 and 6.1); tests change the name."""
+    return not isinstance(name, os.PathLike) and (name == ":memory:" or "mode=memory" in str(name))
 
 
 def require_possible(wrapper: Any) -> None:
@@ -81,7 +96,7 @@ def pool_for(wrapper: Any) -> AliasPool | None:
     live = connections.settings.get(alias)
     if live is not settings and live != settings:
         return None
-    if not is_on(alias) or (wrapper.vendor == "sqlite" and wrapper.is_in_memory_db()):
+    if not has_pool(alias) or (wrapper.vendor == "sqlite" and wrapper.is_in_memory_db()):
         return None
     pool = _pools.get(alias)
     if pool is None:

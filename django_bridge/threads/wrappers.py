@@ -9,6 +9,7 @@ Nothing of Django's is patched. Read in Django 5.2 and 6.1 (``db/backends/base/b
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,13 +23,16 @@ from django.utils.asyncio import async_unsafe
 
 from asyncdb.errors import DatabaseClosed, PoolError
 
+from ..ownership import at_the_end_of_its_outermost_errand, is_in_a_thread_of_many_requests
 from ..wrappers.extension import overrides
+from ..wrappers.view import Viewed
 from . import pools
 from .cursors import tracked
 from .lease import Lease
 
-__all__ = ["LeasedWrapper", "adopt", "enable"]
+__all__ = ["LeasedWrapper", "adopt"]
 
+log = logging.getLogger("django_bridge.threads")
 F = TypeVar("F", bound=Callable[..., Any])
 _OF_ITS_CONNECTION = (
     "connect ensure_connection cursor _cursor chunked_cursor close _close close_if_unusable_or_obsolete "
@@ -66,7 +70,7 @@ def _require_no_loop() -> None:
     """Raises what Django raises on the event loop, where ``connect()`` is called by name."""
 
 
-class LeasedWrapper:
+class LeasedWrapper(Viewed):
     """Mixin above the class of the project's wrapper."""
 
     _lease: Lease | None = None
@@ -79,6 +83,17 @@ class LeasedWrapper:
     settings_dict: dict[str, Any]
     wrap_database_errors: Any
     _thread_sharing_count: int
+
+    @property
+    def is_on_the_pool(self) -> bool:
+        """Whether its connection comes from the pool now; otherwise it connects as on stock."""
+        return pools.pool_for(self) is not None
+
+    @property
+    def carries_state(self) -> bool:
+        """See ``scopes.InItsThread``; the loop asks too, while the thread does nothing or waits for it."""
+        lease = self._lease
+        return self.in_atomic_block or (lease is not None and lease.carries_state(self))
 
     # -- the driver's connection ---------------------------------------------------------------------------------
 
@@ -128,6 +143,18 @@ class LeasedWrapper:
             raise OperationalError(str(err)) from err
         finally:
             lease.depth -= 1
+        if is_in_a_thread_of_many_requests():
+            at_the_end_of_its_outermost_errand(self, self.end_of_call)
+
+    def end_of_call(self) -> None:
+        """Lets go of what is held: the next call in this thread is somebody else's."""
+        lease = self._lease
+        if lease is None or self._thread_sharing_count or self.in_atomic_block:
+            return
+        try:
+            self.close()
+        except Exception as err:  # it is gone, which is what was wanted
+            log.debug("%r: a connection could not be let go of (%s)", self.alias, type(err).__name__)
 
     def ensure_connection(self) -> None:
         super().ensure_connection()  # type: ignore[misc]
@@ -243,15 +270,6 @@ class LeasedWrapper:
             yield cursor
 
 
-_enabled = False
-
-
-def enable(on: bool) -> None:  # noqa: FBT001  (as of scopes)
-    """Switched on where Django is as it was read; until then every wrapper stays as Django makes it."""
-    global _enabled  # noqa: PLW0603  (of the process)
-    _enabled = on
-
-
 def _call(wrapper: Any, djangos: Callable[[], Any]) -> Any:
     return djangos()
 
@@ -269,7 +287,7 @@ def adopt(wrapper: Any) -> None:
     cls = type(wrapper)
     if issubclass(cls, LeasedWrapper) or not isinstance(wrapper, BaseDatabaseWrapper):
         return
-    if not _enabled or wrapper.connection is not None or not pools.is_on(wrapper.alias):
+    if wrapper.connection is not None or not pools.has_pool(wrapper.alias):
         return
     found = _classes.get(cls)
     if found is None:
