@@ -70,6 +70,7 @@ class Seat:
     """Whether a statement was sent on the connection since it sits here."""
     _checkout: Any = None
     _pool: Any = None
+    _lent: weakref.WeakSet[LentConnection] | None = None
 
     def __init__(self, scope: Host, alias: str, database: Callable[[], Database]) -> None:
         self.scope = scope
@@ -79,7 +80,6 @@ class Seat:
         self._streams: set[int] = set()
         self.unread: set[Any] = set()
         """What others have left unread on the connection, which looks after it."""
-        self._lent: weakref.WeakSet[LentConnection] = weakref.WeakSet()
 
     @classmethod
     def lent(cls, scope: Host, alias: str, link: PhysicalConnection) -> Seat:
@@ -226,6 +226,8 @@ class Seat:
         if self.link is None:
             self.refuse_without_its_session()
         lent = LentConnection(self.link, self._require_autocommit)
+        if self._lent is None:
+            self._lent = weakref.WeakSet()
         self._lent.add(lent)
         self.link.shared_by_sessions = True
         return lent
@@ -248,9 +250,10 @@ class Seat:
 
     def _leave(self, *, clean: bool) -> None:
         checkout, link, self._checkout, self.link = self._checkout, self.link, None, None
-        for lent in self._lent:
-            lent.sever()
-        self._lent.clear()
+        if self._lent is not None:
+            for lent in self._lent:
+                lent.sever()
+            self._lent = None
         if self._streams:
             link.left = link.left or "an open stream"
         if link.stream_unfinished:  # the server would send all of it before anything else

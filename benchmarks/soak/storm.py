@@ -163,7 +163,8 @@ class Storm:
         return [kind for kind in kinds if not only or kind[0].startswith(only)]
 
     async def _client(self, number: int, place: str, over: float) -> None:
-        limits = httpx.Limits(max_connections=2)
+        # As many as it likes: httpx keeps the place of a connection whose request was cancelled while it was opened.
+        limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=place, timeout=60.0, limits=limits) as http:
             while time.monotonic() < over:
                 kind, ask = random.choice(self._kinds)

@@ -168,6 +168,7 @@ class Run(Outcome):
             raise Boom
 
 
+@pytest.mark.verify("postgresql")
 @pytest.mark.timeout(120 + PROGRAMS)
 @settings(
     max_examples=PROGRAMS,

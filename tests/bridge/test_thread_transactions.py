@@ -36,6 +36,7 @@ def leave_nothing() -> str:
     return f"{ContentType.objects.filter(app_label='review').count()} rows left"
 
 
+@pytest.mark.verify("postgresql")
 async def test_a_late_settle_does_not_take_the_connection_from_the_transaction_that_a_thread_begins(
     migrated: Any,
 ) -> None:

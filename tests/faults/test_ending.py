@@ -168,6 +168,7 @@ async def test_close_ends_what_it_cuts(database_config: DatabaseConfig, server: 
         await task
 
 
+@pytest.mark.verify("mariadb")
 async def test_close_does_not_wait_for_a_server_that_is_not_reached(
     database_name: str, server: DatabaseServer, config_options: Any
 ) -> None:

@@ -51,6 +51,7 @@ async def test_a_statement_is_stopped_at_its_limit(sound: Database, server: Data
 
 
 @SERVERS
+@pytest.mark.verify("postgresql")
 @pytest.mark.config(read_timeout=3.0)
 async def test_without_a_limit_it_goes_on_to_read_timeout(sound: Database) -> None:
     """The control of the test above."""

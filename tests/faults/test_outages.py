@@ -46,7 +46,7 @@ def _config(server: Server, *, port: int | None = None, **options: Any) -> Datab
 # Acceptance 4: kill -9 under load
 
 
-@KINDS
+@FIRST_KIND
 async def test_a_killed_server_costs_a_pool_of_operations_and_nothing_once_it_is_back(own: Any) -> None:
     server: Server = await own()
     size, limit = 5, 2.0
@@ -193,7 +193,7 @@ async def test_a_peer_that_accepts_and_says_nothing_is_given_up(spoken: Any, tls
     ("fault", "tls"),
     [
         ("freeze", None),
-        ("black hole", "required"),
+        pytest.param("black hole", "required", marks=pytest.mark.verify),
         pytest.param("freeze", "required", marks=pytest.mark.verify),
         pytest.param("black hole", None, marks=pytest.mark.verify),
     ],
@@ -229,7 +229,7 @@ async def test_a_peer_that_falls_silent_is_given_up(own: Any, kind: str, tls: An
             await asyncio.to_thread(server.resume if fault == "freeze" else proxy.restore)
 
 
-@KINDS
+@FIRST_KIND
 async def test_a_24_mb_write_is_cancelled_at_once_though_nobody_reads_it(own: Any, kind: str) -> None:
     server: Server = await own(options={"max_allowed_packet": "64M"} if kind == "own_mariadb" else {})
     database = Database(_config(server))

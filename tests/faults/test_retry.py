@@ -51,6 +51,7 @@ async def _storm(database: Database, *, attempts: int | None) -> int:
 
 
 @SERVERS
+@pytest.mark.verify("postgresql")
 @pytest.mark.config(pool_size=20, pool_timeout=60)
 async def test_of_300_transfers_that_conflict_98_per_cent_succeed_and_the_sum_is_intact(
     database: Database, server: DatabaseServer

@@ -56,6 +56,7 @@ async def test_without_retries_it_is_not(proxied: Proxied, monkeypatch: pytest.M
             await database.fetch_val(select(1))
 
 
+@pytest.mark.verify("postgresql")
 @pytest.mark.config(pool_size=10)
 async def test_an_outage_is_no_storm_of_logins(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
     config, proxy = proxied

@@ -143,6 +143,7 @@ async def test_a_stream_of_a_wrong_statement_leaves_the_pool_whole(books: Databa
     assert books.stats().checked_out == 0
 
 
+@pytest.mark.verify("postgresql")
 async def test_streaming_a_hundred_thousand_rows_keeps_memory_bounded(books: Database) -> None:
     async def peak(work: Callable[[], Awaitable[int]]) -> int:
         tracemalloc.clear_traces()

@@ -34,7 +34,7 @@ def at_random() -> tuple[str, ...]:
 # With the bridge
 
 
-@pytest.mark.verify("mariadb", "sqlite")
+@pytest.mark.verify
 @twice_in_verify
 def test_unittests_pass_in_parallel_and_in_random_order(shop: Any, run: str) -> None:
     shop.test("--parallel", "2", *shuffled(), *BRIDGED).require_success(at_least=120)

@@ -205,6 +205,7 @@ def test_stop_works_on_a_paused_and_on_a_killed_server(kind: type[PrivateServer]
         assert not folder.exists()
 
 
+@pytest.mark.verify("postgresql")
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_nothing_is_left_when_the_test_process_ends(kind: type[PrivateServer], end: str) -> None:
     script = f"""
@@ -234,6 +235,7 @@ def test_nothing_is_left_when_the_test_process_ends(kind: type[PrivateServer], e
         until(lambda: not process_is_there(int(pid)) and not Path(folder).exists(), within=10)
 
 
+@pytest.mark.verify("postgresql")
 def test_a_forked_child_does_not_stop_the_server(kind: type[PrivateServer]) -> None:
     code = f"""
         import os, sys
