@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import connections
@@ -223,7 +223,7 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     if (whose := there.view_of) is not None:
         if (other := whose.wrappers.get(alias) or whose.in_its_thread.get(alias)) is not None:
             share_view(wrapper, other)
-    elif (own := there.in_its_thread.get(alias)) is not None:
+    elif there.in_its_thread and (own := cast("Any", there.in_its_thread.get(alias))) is not None:
         share_from_now_on(wrapper, own)
     there.seats[alias] = seat
     there.wrappers[alias] = wrapper
