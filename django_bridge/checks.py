@@ -149,7 +149,8 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     from asyncdb import engine
     from asyncdb.errors import ConfigurationError, DriverNotInstalled
 
-    from .conf import aliases, config_for
+    from .conf import aliases, config_for, wants_thread_pool, wrapper_for
+    from .threads import require_possible
 
     try:
         found = aliases()
@@ -158,6 +159,8 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     messages: list[CheckMessage] = []
     for alias in found:
         try:
+            if wants_thread_pool(alias):
+                require_possible(wrapper_for(alias))
             engine.check(config_for(alias))
         except DriverNotInstalled as err:
             messages.append(_error("E003", str(err), "Install it where the project runs."))

@@ -26,7 +26,16 @@ from asyncdb.errors import ConfigurationError
 from .options import mysql, postgresql, sqlite
 from .options.draft import Draft
 
-__all__ = ["Bridge", "aliases", "bridge_for", "config_for", "thread_locals", "wrapper_for"]
+__all__ = [
+    "Bridge",
+    "aliases",
+    "bridge_for",
+    "config_for",
+    "thread_limits",
+    "thread_locals",
+    "wants_thread_pool",
+    "wrapper_for",
+]
 
 _Translator = Callable[[BaseDatabaseWrapper, Mapping[str, Any], Draft], None]
 _TRANSLATORS: dict[str, _Translator] = {
@@ -50,7 +59,14 @@ Mode = Literal["native", "threads"]
 _MODES: tuple[Mode, ...] = ("native", "threads")
 Join = Literal["tests", "always", "never"]
 _JOINS: tuple[Join, ...] = ("tests", "always", "never")
+Release = Literal["operation", "request"]
+_RELEASES: tuple[Release, ...] = ("operation", "request")
 _FLOWS = ("context", "thread")
+_OF_ANY_POOL = (
+    "pool_size", "max_overflow", "pool_recycle", "pool_pre_ping", "ping_after", "connect_timeout", "ping_timeout",
+    "tcp_keepalive", "close_timeout",
+)  # fmt: skip
+"""Fields of ``DatabaseConfig`` that hold for the pool of threads too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +77,22 @@ class Bridge:
     - ``ignore_options``: entries of ``OPTIONS`` that the async side may do without;
     - ``mode``: whether the ORM's queries run on the event loop (``native``) or in Django's threads (``threads``);
     - ``join``: what a session does beneath sync code that is in a transaction: it joins in ``tests`` and is refused
-      elsewhere, joins ``always``, or ``never`` and has a connection of its own.
+      elsewhere, joins ``always``, or ``never`` and has a connection of its own;
+    - ``thread_pool``: whether threads that use Django's own wrapper and driver take their connections from a pool;
+    - ``thread_pool_size``: how many connections that has at most; by default as many as the loop's pool;
+    - ``thread_pool_timeout``: seconds that a thread waits in line while no connection comes free at all. Thirty, not
+      five: under stock such a thread would be served slowly, and its request not fail;
+    - ``thread_pool_release``: whether a connection goes back after each ``operation``, or with the ``request``.
     """
 
     require_at_startup: bool = False
     ignore_options: frozenset[str] = frozenset()
     mode: Mode = "native"
     join: Join = "tests"
+    thread_pool: bool = False
+    thread_pool_size: int | None = None
+    thread_pool_timeout: float = 30.0
+    thread_pool_release: Release = "operation"
 
 
 @dataclass(frozen=True)
@@ -171,7 +196,50 @@ def bridge_for(alias: str) -> Bridge:
     join = own.get("join", "tests")
     if join not in _JOINS:
         raise ConfigurationError(f"ASYNC_DB[{alias!r}]['join'] must be one of {', '.join(map(repr, _JOINS))}")
-    return Bridge(require_at_startup=required, ignore_options=frozenset(ignored), mode=mode, join=join)
+    return Bridge(
+        require_at_startup=required,
+        ignore_options=frozenset(ignored),
+        mode=mode,
+        join=join,
+        **_of_thread_pool(alias, own),
+    )
+
+
+def _of_thread_pool(alias: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``ASYNC_DB`` says of the pool of threads, checked."""
+    found = {name: own[name] for name in Bridge.__dataclass_fields__ if name.startswith("thread_pool") and name in own}
+    said = f"ASYNC_DB[{alias!r}]"
+    if not isinstance(found.get("thread_pool", False), bool):
+        raise ConfigurationError(f"{said}['thread_pool'] must be True or False")
+    size = found.get("thread_pool_size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise ConfigurationError(f"{said}['thread_pool_size'] must be a whole number of connections, at least 1")
+    timeout = found.get("thread_pool_timeout", 1.0)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise ConfigurationError(f"{said}['thread_pool_timeout'] must be a positive number of seconds")
+    if found.get("thread_pool_release", "operation") not in _RELEASES:
+        raise ConfigurationError(f"{said}['thread_pool_release'] must be one of {', '.join(map(repr, _RELEASES))}")
+    return found
+
+
+def wants_thread_pool(alias: str) -> bool:
+    """Whether ``ASYNC_DB`` asks for the pool of threads; what is wrong with it is told by ``bridge_for``."""
+    async_db = getattr(settings, "ASYNC_DB", None)
+    own = async_db.get(alias) if isinstance(async_db, Mapping) else None
+    return isinstance(own, Mapping) and bool(own.get("thread_pool"))
+
+
+def thread_limits(alias: str) -> DatabaseConfig:
+    """Returns the limits of the pool of threads on ``alias``, and nothing else of it: times, sizes, pings.
+
+    The wrapper's own connection parameters are not looked at, for Django's driver takes any.
+
+    - **errors**: ``ConfigurationError``.
+    """
+    own = _settings_of(alias)
+    wrapper = wrapper_for(alias)
+    limits = {name: own[name] for name in _OF_ANY_POOL if name in own}
+    return DatabaseConfig.of(alias=alias, family=wrapper.vendor, database="-", **_ages(wrapper) | limits)
 
 
 def process_mode() -> Mode:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import connections
@@ -26,14 +26,18 @@ from .elsewhere import Elsewhere
 from .in_tests import note, watched
 from .lending import adopted, is_lent, visible
 from .loops import on_the_loop
+from .ownership import errand_of_this_thread, is_the_thread_of_its_context
 from .scope_threads import scope_of_this_thread
 from .scopes import Scope, inherited
 from .seats import Seat
+from .threads import adopt, has_pool
+from .threads import forget as forget_pools
 from .wrappers.base import OnSeat, share_view
 from .wrappers.families import has_driver, wrapper_on
 from .wrappers.rest import forget_facts
+from .wrappers.view import share_from_now_on
 
-__all__ = ["forget", "install", "is_native", "threads_are_used"]
+__all__ = ["adopt_made_already", "forget", "install", "is_native", "threads_are_used"]
 
 _spare: dict[str, list[Any]] = {}
 """Wrappers that no scope has: to make one costs as much as a checkout, and leaves a cycle to the collector."""
@@ -51,6 +55,8 @@ class Storage:
         object.__setattr__(self, "_database", database)
 
     def __getattr__(self, alias: str) -> Any:
+        if (own := self._of_this_thread(alias)) is not None:
+            return own
         there = _scope_here()
         if there is not None:
             found = there.wrappers.get(alias)
@@ -70,17 +76,50 @@ class Storage:
             return getattr(self, alias)
         return getattr(self._djangos, alias)
 
+    def _of_this_thread(self, alias: str) -> Any:
+        """The thread's own wrapper on the pool of threads; None on the loop, and where the thread is its task's.
+
+        It is its task's where the task has a transaction open, or async code has changed its session.
+        """
+        there = inherited()
+        if not isinstance(there, Scope) or not has_pool(alias) or on_the_loop():
+            return None
+        own = getattr(self._djangos, alias, None)
+        seat = there.seats.get(alias)
+        if seat is not None and not there.closed and seat.holds_state and errand_of_this_thread() is not None:
+            if getattr(own, "carries_state", False):
+                there.refuse_two_places(alias)
+            return None
+        if own is None:
+            raise AttributeError(alias)  # whereupon Django makes one
+        if not getattr(own, "is_on_the_pool", False):
+            return None
+        if there.in_its_thread.get(alias) is not own:
+            self._note(there, own)
+        return own
+
+    @staticmethod
+    def _note(there: Scope, own: Any) -> None:
+        """Lets the scope know of its thread's wrapper, so that both have one view."""
+        if is_the_thread_of_its_context():
+            there.in_its_thread[own.alias] = own
+            if (wrapper := there.wrappers.get(own.alias)) is not None:
+                share_from_now_on(own, wrapper)
+
     def __setattr__(self, alias: str, wrapper: Any) -> None:
-        there = _scope_here()
+        there = None if has_pool(alias) and not on_the_loop() else _scope_here()
         if there is not None and (alias in there.wrappers or is_native(alias)):
             there.wrappers[alias] = wrapper
         else:
             own = _for_a_thread(wrapper) if isinstance(wrapper, OnSeat) else wrapper
+            adopt(own)
             note(own)
             setattr(self._djangos, alias, own)
+            if isinstance(scope := inherited(), Scope) and not on_the_loop() and getattr(own, "is_on_the_pool", False):
+                self._note(scope, own)
 
     def __delattr__(self, alias: str) -> None:
-        there = _scope_here()
+        there = None if has_pool(alias) and not on_the_loop() else _scope_here()
         if there is None or there.wrappers.pop(alias, None) is None:
             delattr(self._djangos, alias)
 
@@ -89,10 +128,21 @@ def install(database: Callable[[str], Database]) -> None:
     """Puts the storage in its place, which finds an alias's database by ``database(alias)``; again does nothing."""
     guard.get_running_loop = _running_loop  # type: ignore[attr-defined]  # the name by which async_unsafe asks
     if not isinstance(_handler._connections, Storage):
-        if "settings" in vars(_handler):  # else nobody has asked for a connection yet
-            for wrapper in connections.all(initialized_only=True):
-                note(wrapper)
+        for wrapper in _made_already():
+            note(wrapper)
         _handler._connections = Storage(_handler._connections, database)
+
+
+def adopt_made_already() -> None:
+    """Has the connections that this thread had before take part in the pool of threads, where there is one."""
+    for wrapper in _made_already():
+        adopt(wrapper)
+
+
+def _made_already() -> list[Any]:
+    if "settings" not in vars(_handler):
+        return []  # nobody has asked for a connection yet
+    return list(connections.all(initialized_only=True))
 
 
 def is_native(alias: str) -> bool:
@@ -125,6 +175,7 @@ def forget() -> None:
     _native.clear()
     _settings.clear()
     forget_facts()
+    forget_pools()
     _spare.clear()
 
 
@@ -169,8 +220,11 @@ def _make(there: Scope, alias: str, database: Callable[[], Database]) -> Any:
     else:
         seat.succeed(wrapper.seat)
         wrapper.take_seat(seat)
-    if there.view_of is not None and (other := there.view_of.wrappers.get(alias)) is not None:
-        share_view(wrapper, other)
+    if (whose := there.view_of) is not None:
+        if (other := whose.wrappers.get(alias) or whose.in_its_thread.get(alias)) is not None:
+            share_view(wrapper, other)
+    elif there.in_its_thread and (own := cast("Any", there.in_its_thread.get(alias))) is not None:
+        share_from_now_on(wrapper, own)
     there.seats[alias] = seat
     there.wrappers[alias] = wrapper
     return wrapper

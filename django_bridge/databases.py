@@ -27,7 +27,7 @@ from .errors import JoinRefused, ScopeOwnedByTask
 from .in_tests import is_in_a_test
 from .joined.caller import caller_beneath, is_of_an_async_view, where_the_orm_is
 from .joined.database import JoinedDatabases
-from .scopes import changed_seat, has_caller, has_its_own_scope
+from .scopes import changed_seat, has_caller, has_its_own_scope, is_in_its_thread
 from .wrappers import mysqldb
 
 __all__ = ["BridgedDatabase", "database"]
@@ -53,7 +53,7 @@ class BridgedDatabase(Database):
 
         - **errors**: ``JoinRefused`` beneath a transaction that it is not said to join.
         """
-        if not has_caller():
+        if not self._may_belong_to_a_thread:
             return super().session(**options)
         return _Door(self, "session", options, join=join)
 
@@ -62,7 +62,7 @@ class BridgedDatabase(Database):
 
         - **errors**: ``JoinRefused`` beneath a transaction that it is not said to join.
         """
-        if not has_caller():
+        if not self._may_belong_to_a_thread:
             return super().atomic(**options)
         return _Door(self, "atomic", options, join=join)
 
@@ -79,7 +79,7 @@ class BridgedDatabase(Database):
         return AsyncConnection(engine, connection)
 
     def _session_for_statement(self) -> AbstractAsyncContextManager[AsyncSession]:
-        if not has_caller() or innermost(self.engine) is not None:
+        if not self._may_belong_to_a_thread or innermost(self.engine) is not None:
             try:
                 return super()._session_for_statement()
             except ScopeOwnedByTask:
@@ -102,14 +102,21 @@ class BridgedDatabase(Database):
         """Where a session belongs: here, or on a connection of Django's."""
         alias = self.config.alias
         rule = bridge_for(alias).join
-        if rule == "never" and not join:
+        in_its_thread = is_in_its_thread(alias)
+        if rule == "never" and not (join or in_its_thread):
             return self
         caller = await caller_beneath(alias, self.config.pool_timeout) if has_caller() else None
-        if caller is None and with_the_orm and self._django_can_connect:
+        if caller is None and (with_the_orm or in_its_thread) and self._django_can_connect:
             caller = await where_the_orm_is(alias, self.config.pool_timeout)
         if caller is None:
             return self
-        asked = join or rule == "always" or is_in_a_test(caller.wrapper) or is_of_an_async_view(caller.wrapper)
+        asked = (
+            join
+            or rule == "always"
+            or (with_the_orm and in_its_thread)
+            or is_in_a_test(caller.wrapper)
+            or is_of_an_async_view(caller.wrapper)
+        )
         if caller.in_transaction and not asked:
             raise JoinRefused(
                 f"sync code that waits for this task (async_to_sync) is in a transaction on {alias!r}, which a session "
@@ -129,6 +136,11 @@ class BridgedDatabase(Database):
         """One transaction of both ORMs."""
         self._refuse_to_retry_inside()
         return self.one_of_both(self.config.alias, isolation=isolation, read_only=read_only)
+
+    @property
+    def _may_belong_to_a_thread(self) -> bool:
+        """Whether a block may belong on a connection of Django's: sync code waits, or has changed its session."""
+        return has_caller() or is_in_its_thread(self.config.alias)
 
     @property
     def _django_can_connect(self) -> bool:

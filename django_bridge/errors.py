@@ -6,6 +6,7 @@
     ├── ScopeError              a scope cannot do what was asked of it
     │   ├── ScopeOwnedByTask    another task's scope was reached
     │   ├── ScopeClosed         the scope has ended
+    │   ├── ScopeInTwoPlaces    it has a transaction or a changed session in its thread, and another one here
     │   └── SessionLost         the connection that carried its changed session is gone  (django.db.OperationalError)
     ├── MappingError            a model, or a value of it, cannot be had through SQLAlchemy
     │   ├── NotMapped           the model has no table here, or no mapped class yet   (LookupError)
@@ -48,6 +49,7 @@ __all__ = [
     "QueryBudgetExceeded",
     "ScopeClosed",
     "ScopeError",
+    "ScopeInTwoPlaces",
     "ScopeOwnedByTask",
     "SessionLost",
     "UnmappableField",
@@ -72,6 +74,10 @@ class ScopeOwnedByTask(ScopeError):
 
 class ScopeClosed(ScopeError):
     """A scope was used after its end."""
+
+
+class ScopeInTwoPlaces(ScopeError):
+    """Sync code and async code of one request have each changed a session of one alias, or begun a transaction."""
 
 
 class SessionLost(ScopeError, OperationalError):

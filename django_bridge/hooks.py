@@ -18,7 +18,7 @@ import django
 from asgiref.sync import AsyncToSync, SyncToAsync
 from django.apps import apps
 
-from . import drift, lazy, scopes, set_apart
+from . import drift, lazy, scopes, set_apart, threads
 from ._foundation import SUPPORTED_DJANGO
 from .atomic_requests import async_views_too
 from .conf import process_mode
@@ -65,9 +65,15 @@ def install() -> None:
     if _undo or django.VERSION[:2] not in SUPPORTED_DJANGO:
         return
     if names := drift.changed():
-        log.error("the ORM stays in Django's threads: %s changed since they were read (check E006)", ", ".join(names))
+        log.error(
+            "the ORM stays in Django's threads, without a pool: %s changed since they were read (check E006)",
+            ", ".join(names),
+        )
         return
+    threads.enable(True)  # noqa: FBT003
+    _undo.append(partial(threads.enable, False))  # noqa: FBT003
     importlib.import_module(f"{__package__}.databases")  # puts the storage in its place
+    importlib.import_module(f"{__package__}.connections").adopt_made_already()
     _put(_hooks_of_requests())
     if process_mode() != "native":
         return

@@ -25,9 +25,12 @@ __all__ = [
     "Errand",
     "acts_for",
     "at_the_end_of_its_errand",
+    "at_the_end_of_its_outermost_errand",
     "errand_of_this_thread",
     "errand_to_its_end",
     "has_sync_caller",
+    "is_in_a_thread_of_many_requests",
+    "is_the_thread_of_its_context",
     "loop_of_this_thread",
     "runs_for",
     "waiter_for",
@@ -57,12 +60,38 @@ def loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
 
 
 _ends = threading.local()
-"""``due``: what is called when the call that this thread works on ends."""
+"""Of the call that a thread works on: ``due``, what is called when it ends; ``sensitive``, whether it is
+thread-sensitive; ``last``, what is called when the outermost one ends, by whose it is."""
 
 
 def at_the_end_of_its_errand(function: Callable[[], object]) -> None:
     """Has ``function`` called, in this thread, when the call of ``sync_to_async`` that it works on ends."""
     _ends.due.append(function)
+
+
+def is_in_a_thread_of_many_requests() -> bool:
+    """Whether this thread works on a call of ``sync_to_async`` outside of any request's own ``ThreadSensitiveContext``.
+
+    Such a thread, asgiref's one for all tasks, or one of an executor, never hears of a request's end. One that waits by
+    ``async_to_sync`` for what called is none: it goes on with its own work.
+    """
+    return (
+        errand_of_this_thread() is not None
+        and SyncToAsync.thread_sensitive_context.get(None) is None
+        and (_in_this_context() is None or getattr(_executors, "current", None) is None)
+    )
+
+
+def is_the_thread_of_its_context() -> bool:
+    """Whether this thread is the one to which its task sends what is thread-sensitive, as Django's own code is."""
+    return getattr(_ends, "sensitive", False)
+
+
+def at_the_end_of_its_outermost_errand(whose: object, function: Callable[[], object]) -> None:
+    """Has ``function`` called, once for each ``whose``, when the outermost call of ``sync_to_async`` here ends."""
+    last: dict[int, Callable[[], object]] | None = getattr(_ends, "last", None)
+    if last is not None:
+        last[id(whose)] = function
 
 
 def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,15 +103,26 @@ def errand_to_its_end(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(handler)
     def handle(*args: Any, **kwargs: Any) -> Any:
-        before, due_before = errand_of_this_thread(), getattr(_ends, "due", None)
+        before, due_before, sensitive = (
+            errand_of_this_thread(),
+            getattr(_ends, "due", None),
+            is_the_thread_of_its_context(),
+        )
         due: list[Callable[[], object]] = []
         _ends.due = due
+        _ends.sensitive = args[0]._thread_sensitive
+        if due_before is None:
+            _ends.last = {}
         try:
             return handler(*args, **kwargs)
         finally:
-            SyncToAsync.threadlocal.task_context, _ends.due = before, due_before
+            SyncToAsync.threadlocal.task_context, _ends.due, _ends.sensitive = before, due_before, sensitive
             for function in due:
                 function()
+            if due_before is None:
+                last, _ends.last = _ends.last, None
+                for function in last.values():
+                    function()
 
     return handle
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from django.db import DatabaseError
 
@@ -28,7 +28,7 @@ from asyncdb.errors import NoEventLoop
 from asyncdb.greenlets import spawned
 from asyncdb.opener import Opener
 
-from .errors import ScopeClosed, ScopeOwnedByTask
+from .errors import ScopeClosed, ScopeInTwoPlaces, ScopeOwnedByTask
 from .lending import adopted, is_lent
 from .loops import run_on
 from .ownership import (
@@ -49,6 +49,7 @@ __all__ = [
     "has_its_own_scope",
     "hidden",
     "inherited",
+    "is_in_its_thread",
     "on_the_pool",
     "scope",
     "usable",
@@ -70,6 +71,14 @@ enter: Final = _current.set
 """``enter(place)`` makes ``place`` the scope of this context; what it returns is for :func:`leave`."""
 _enabled = False
 _on_the_pool = False
+
+
+class InItsThread(Protocol):
+    """A wrapper of a thread's own, on a connection of the thread's."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether its connection carries what another would lack: a transaction, or something left on the session."""
 
 
 class Scope:
@@ -96,6 +105,8 @@ class Scope:
         self.wrappers: dict[str, Any] = {}
         self.elsewhere: dict[str, Any] = {}
         """What stands on the loop for the aliases that stay in threads."""
+        self.in_its_thread: dict[str, InItsThread] = {}
+        """The wrappers of the request's own thread, by alias, where that is on the pool of threads."""
         self.guests: set[Scope] = set()
         self._errands: list[Errand] = []
         """Whose threads may use it, until they end or the owner goes on. While there is one, no connection leaves."""
@@ -161,6 +172,30 @@ class Scope:
     def holds_state(self) -> bool:
         """Whether one of its connections carries a transaction or a changed session."""
         return any(seat.holds_state for seat in list(self.seats.values()))
+
+    def is_in_its_thread(self, alias: str | None = None) -> bool:
+        """Whether the request's thread has a transaction open, or has changed its session: then all is done there.
+
+        ``alias``: whether it is so on that alias.
+
+        - **errors**: ``ScopeInTwoPlaces`` where the scope's own connection carries something too.
+        """
+        if not self.in_its_thread:
+            return False
+        carrying = [name for name, wrapper in list(self.in_its_thread.items()) if wrapper.carries_state]
+        for name in carrying:
+            seat = self.seats.get(name)
+            if seat is not None and seat.holds_state:
+                self.refuse_two_places(name)
+        return bool(carrying) if alias is None else alias in carrying
+
+    def refuse_two_places(self, alias: str) -> NoReturn:
+        """Raises the error that names the two connections of an alias that both carry something."""
+        raise ScopeInTwoPlaces(
+            f"{self.owner_name} has a transaction or a changed session on {alias!r} in two places at once: on its "
+            "thread's connection, where sync code made it, and on its own, where async code did, so that nobody can "
+            "tell for which of them this statement is: end one first, or make both in one place (run_django)",
+        )
 
     @property
     def owner_name(self) -> str:
@@ -384,6 +419,8 @@ class scope:  # noqa: N801  (a context manager, named as a noun)
         if isinstance(there, Scope) and not there.closed and there.belongs_to(task):
             return there
         self._made = made = Scope(task, asyncio.get_running_loop())
+        if isinstance(there, Scope):
+            made.in_its_thread = there.in_its_thread
         if _enabled:
             self._left_to_django = has_caller()
             self._token = _current.set(OUTSIDE if self._left_to_django else made)
@@ -514,9 +551,20 @@ def on_the_pool() -> Iterator[None]:
 
 
 def left_to_django() -> bool:
-    """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope."""
+    """Whether this call is left to Django: a view asked for it, or sync code waits for it outside of any scope.
+
+    So it is where the thread of the scope has a transaction open, or has changed its session (``is_in_its_thread``).
+    """
     there = _current.get()
+    if isinstance(there, Scope):
+        return there.is_in_its_thread()
     return there is OUTSIDE or (there is None and has_caller())
+
+
+def is_in_its_thread(alias: str) -> bool:
+    """Whether what this task asks of ``alias`` belongs to the thread of its request."""
+    there = _current.get()
+    return isinstance(there, Scope) and there.is_in_its_thread(alias)
 
 
 def task_name(task: asyncio.Task[Any] | None) -> str:

@@ -37,7 +37,7 @@ from .mysql_errors import INTERRUPTED, UNSENT, ends_connection, is_complete
 from .mysql_kill import IDENTITY, Identity, kill
 from .mysql_literals import BinaryParameter
 from .physical import Liveness, PhysicalConnection, TransactionOptions, physical
-from .routines import MYSQL, Routines
+from .routines import ASK_MYSQL, MYSQL, Routines
 from .sockets import SocketLook, keep_alive, shut_down
 from .statements import Kind, NotingCompiler
 from .tls import ssl_context
@@ -163,13 +163,8 @@ class Connection(PhysicalConnection, AsyncAdapt_asyncmy_connection):
     async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
         raw = self._connection
         listed = ", ".join(map(raw.escape, names))
-        asks = (
-            "SELECT LOWER(ROUTINE_NAME), MIN(IS_DETERMINISTIC = 'YES' AND SQL_DATA_ACCESS IN ('NO SQL', "
-            "'READS SQL DATA')) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
-            "AND LOWER(ROUTINE_NAME) IN (%s) GROUP BY LOWER(ROUTINE_NAME)"
-        )
         async with self._execute_mutex:
-            await raw.query(asks % listed)
+            await raw.query(ASK_MYSQL % listed)
         return {name: bool(harmless) for name, harmless in raw._result.rows or ()}
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:

@@ -34,17 +34,13 @@ from .dialect import PhysicalDialect
 from .physical import Liveness, PhysicalConnection, TransactionOptions
 from .psycopg_cancel import request_to_cancel, send_requests
 from .psycopg_waits import WatchedConnection
-from .routines import POSTGRESQL, Routines
+from .routines import ASK_POSTGRESQL, MAY_LEAVE_SOMETHING, POSTGRESQL, Routines
 from .sockets import SocketLook, keep_alive, shut_down
 from .statements import NotingCompiler
 
 PSYCOPG_OPTIONS = frozenset({"prepare_threshold", "context"})
 """What ``driver_options`` may hold beside libpq's own keywords."""
 
-_MAY_LEAVE_SOMETHING = (
-    "(SELECT array_agg(DISTINCT lower(proname::text)) FROM pg_proc WHERE provolatile = 'v' AND prokind <> 'p' "
-    "AND pronamespace <> 'pg_catalog'::regnamespace)"
-)
 _OWN_OPTIONS = frozenset(
     "host hostaddr port user password dbname connect_timeout sslmode sslrootcert sslcert sslkey".split(),
 )
@@ -118,11 +114,7 @@ class Connection(PhysicalConnection, AsyncAdapt_psycopg_connection):
         await self._connection.wait(self._connection._exec_command(sql.encode()))
 
     async def ask_about_routines(self, names: list[str]) -> dict[str, bool]:
-        cursor = await self._connection.execute(
-            "SELECT lower(proname), NOT bool_or(provolatile = 'v' AND pronamespace <> 'pg_catalog'::regnamespace) "
-            "FROM pg_proc WHERE lower(proname) = ANY(%s) GROUP BY 1",
-            [names],
-        )
+        cursor = await self._connection.execute(ASK_POSTGRESQL, [names])
         return dict(await cursor.fetchall())
 
     async def send_begin(self, options: TransactionOptions, isolation: str | None) -> None:
@@ -288,7 +280,7 @@ class Dialect(PhysicalDialect, PGDialectAsync_psycopg):
             settings["default_transaction_isolation"] = config.isolation_level.lower()
         made = "".join(["set_config(%s, %s, false), "] * len(settings))
         values = [part for item in settings.items() for part in item]
-        routines = "NULL" if self.routines.loaded else _MAY_LEAVE_SOMETHING
+        routines = "NULL" if self.routines.loaded else MAY_LEAVE_SOMETHING
         read = (
             "current_setting('default_transaction_isolation'), "
             "(SELECT setting::int / 1000.0 FROM pg_settings WHERE name = 'idle_session_timeout')"

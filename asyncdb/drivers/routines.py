@@ -74,6 +74,24 @@ _MAY_BE_OWN = re.compile(
 """Functions that MySQL or MariaDB has and the other has not, or had not: the server's own if they are no routines."""
 
 
+ASK_MYSQL = (
+    "SELECT LOWER(ROUTINE_NAME), MIN(IS_DETERMINISTIC = 'YES' AND SQL_DATA_ACCESS IN ('NO SQL', "
+    "'READS SQL DATA')) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' "
+    "AND LOWER(ROUTINE_NAME) IN (%s) GROUP BY LOWER(ROUTINE_NAME)"
+)
+"""Asks MySQL or MariaDB about functions, whose escaped names take the place of ``%s``."""
+ASK_POSTGRESQL = (
+    "SELECT lower(proname), NOT bool_or(provolatile = 'v' AND pronamespace <> 'pg_catalog'::regnamespace) "
+    "FROM pg_proc WHERE lower(proname) = ANY(%s) GROUP BY 1"
+)
+"""Asks PostgreSQL about functions, whose names are its one parameter."""
+MAY_LEAVE_SOMETHING = (
+    "(SELECT array_agg(DISTINCT lower(proname::text)) FROM pg_proc WHERE provolatile = 'v' AND prokind <> 'p' "
+    "AND pronamespace <> 'pg_catalog'::regnamespace)"
+)
+"""What of a project's own functions PostgreSQL knows that may leave something: for :meth:`Routines.load`."""
+
+
 class Routines:
     """What is known of the functions of one database."""
 

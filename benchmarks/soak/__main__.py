@@ -1,4 +1,4 @@
-"""``python -m benchmarks.soak [seconds]``, by default 600.
+"""``python -m benchmarks.soak [seconds] [family …] [threads]``, by default 600.
 
 A storm of half of them on MariaDB and another one on PostgreSQL (``storm.py``); then mixed load with faults in one
 process, half of them on both together (``mixed.py``). Exit status 1 when anything was not as it must be.
@@ -14,6 +14,9 @@ from asyncdb.testing import MariaDBServer, PostgreSQLServer
 
 from .storm import Outcome, Storm
 
+THREADS = "threads"
+"""Among the arguments: sync code of the storms is on the pool of threads."""
+
 
 def report(family: str, seconds: float, outcome: Outcome) -> None:
     print(f"storm on {family}: {seconds:g} s, {sum(outcome.done.values())} done")
@@ -24,13 +27,14 @@ def report(family: str, seconds: float, outcome: Outcome) -> None:
         print(f"  PROBLEM: {problem}")
 
 
-def main(seconds: float, families: list[str]) -> int:
+def main(seconds: float, families: list[str], *, thread_pool: bool) -> int:
     failed = False
     for family, kind in (("mariadb", MariaDBServer), ("postgresql", PostgreSQLServer)):
         if family in families:
             with kind() as server:
                 server.create_database("storm")
-                outcome = asyncio.run(Storm(server, "storm", seconds=seconds / 2).run())
+                storm = Storm(server, "storm", seconds=seconds / 2, thread_pool=thread_pool)
+                outcome = asyncio.run(storm.run())
             report(family, seconds / 2, outcome)
             failed = failed or bool(outcome.problems)
     mixed = subprocess.run([sys.executable, "-m", "benchmarks.soak.mixed", str(seconds / 2)], check=False)
@@ -40,5 +44,5 @@ def main(seconds: float, families: list[str]) -> int:
 if __name__ == "__main__":
     given = sys.argv[1:]
     numbers = [word for word in given if word.replace(".", "").isdigit()]
-    chosen = [word for word in given if word not in numbers]
-    sys.exit(main(float(numbers[0]) if numbers else 600.0, chosen or ["mariadb", "postgresql"]))
+    families = [word for word in given if word not in {*numbers, THREADS}] or ["mariadb", "postgresql"]
+    sys.exit(main(float(numbers[0]) if numbers else 600.0, families, thread_pool=THREADS in given))

@@ -22,8 +22,11 @@ NAMES = ("views", "middleware")
 
 
 class Processes:
-    def __init__(self, server: DatabaseServer, database: str, *, pool_size: int, broken: bool) -> None:
+    def __init__(
+        self, server: DatabaseServer, database: str, *, pool_size: int, broken: bool, thread_pool: bool = False
+    ) -> None:
         self.server, self.database, self.pool_size, self.broken = server, database, pool_size, broken
+        self.thread_pool = thread_pool
         self._logs: dict[str, str] = {}
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -34,6 +37,7 @@ class Processes:
             "database": {"ENGINE": engine, "NAME": self.database, **place},
             "pool_size": self.pool_size,
             "broken": self.broken,
+            "thread_pool": self.thread_pool,
             "sync_middleware": name == "middleware",
         }
         more = {"STORM": json.dumps(said), "DJANGO_SETTINGS_MODULE": "benchmarks.soak.site.settings"}

@@ -55,15 +55,18 @@ class Outcome:
 
 
 class Storm:
-    """One family. ``only`` restricts it to some kinds of requests, by the begin of their names."""
+    """One family. ``only`` restricts it to some kinds of requests, by the begin of their names.
+
+    ``thread_pool``: sync code on the pool of threads, as large as the loop's, instead of on the loop's.
+    """
 
     def __init__(
         self, server: DatabaseServer, database: str, *, seconds: float, clients: int = 64, pool_size: int = 8,
-        broken: bool = False, only: tuple[str, ...] = (),
+        broken: bool = False, only: tuple[str, ...] = (), thread_pool: bool = False,
     ) -> None:  # fmt: skip
         self.server, self.database, self.seconds, self.clients = server, database, seconds, clients
         self.ledger = Ledger(server, database)
-        self.processes = Processes(server, database, pool_size=pool_size, broken=broken)
+        self.processes = Processes(server, database, pool_size=pool_size, broken=broken, thread_pool=thread_pool)
         self.outcome = Outcome()
         self.storming = False
         self._last_kill = -100.0
@@ -142,7 +145,7 @@ class Storm:
 
     def _judge_connections(self, processes: int) -> None:
         # One more for each process: by a side connection it ends a statement that nobody waits for.
-        most = processes * (self.processes.pool_size + 1)
+        most = processes * (self.processes.pool_size * (1 + self.processes.thread_pool) + 1)
         self.outcome.figures["most connections"] = self._most_connections
         if self._most_connections > most:
             self.outcome.wrong(f"connections: {self._most_connections} at once, at most {most} allowed")

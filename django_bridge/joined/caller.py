@@ -59,7 +59,7 @@ def is_of_an_async_view(wrapper: Any) -> bool:
 async def caller_beneath(alias: str, patience: float) -> Caller | None:
     """The caller, where there is one and it is in a transaction on ``alias``."""
     there = inherited()
-    if isinstance(there, Scope) and is_native(alias):
+    if isinstance(there, Scope) and is_native(alias) and not there.is_in_its_thread(alias):
         return _in_scope(usable(), alias, patience)
     found = await _caller_in(InThread(), _known_connection, alias, patience)
     return found if found is not None and found.in_transaction else None

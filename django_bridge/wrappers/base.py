@@ -43,11 +43,12 @@ from .hooked import Hooked
 from .own import HookFailed
 from .rest import Rest
 from .shares import Shares, awaited
+from .view import Viewed
 
 T = TypeVar("T")
 EAGER = TransactionOptions(eager=True)
 _BOOKKEEPING = frozenset({
-    "_brought", "_due", "_insert_id", "_lost_alone", "_manual", "_rest", "_seated", "heard",
+    "_brought", "_due", "_insert_id", "_lost_alone", "_manual", "_other", "_rest", "_seated", "heard",
     "_sets_autocommit", "_switches", "_was_closed", "autocommit", "begins_with", "facade", "health_checks_enabled",
     "hooks_wait", "login_parameters", "making", "rollback_asked", "seat", "shared", "state_by_new_connection",
 })  # fmt: skip
@@ -78,7 +79,7 @@ def _nothing() -> None:
     """Nothing to do."""
 
 
-class OnSeat(Hooked, Shares):
+class OnSeat(Viewed, Hooked, Shares):
     """Mixin of the project's own wrapper: its connection is the one on the seat."""
 
     project_class: ClassVar[type[BaseDatabaseWrapper]]
@@ -110,6 +111,7 @@ class OnSeat(Hooked, Shares):
         self._was_closed = False
         self.queries_log = deque(maxlen=self.queries_limit)
         self.execute_wrappers = []
+        self._other = None
         self._thread_ident = get_ident()
         if self._rest is None:
             self._rest = Rest(self, _BOOKKEEPING)
@@ -516,5 +518,5 @@ def share_view(wrapper: Any, other: Any) -> None:
     wrapper.queries_log = other.queries_log
     wrapper.execute_wrappers = list(other.execute_wrappers)
     wrapper.force_debug_cursor = other.force_debug_cursor
-    if other._is_djangos_own and other._rest is not None:
+    if isinstance(other, OnSeat) and other._is_djangos_own and other._rest is not None:
         vars(wrapper).update(other._rest.put_on(other, plain=True))

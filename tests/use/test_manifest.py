@@ -2,66 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.lean import LEAN
-
-HERE = Path(__file__).resolve().parent
-FAMILIES = frozenset({"mariadb", "postgresql", "sqlite", "mysql"})
-
-
-# Where the run's families are not chosen all are named: a run that names none collects of MySQL the contract alone.
-CHOSEN = (set(re.split(r"[\s,]+", os.environ.get("FAMILIES", ""))) - {""}) or FAMILIES
-
-
-def _of_chosen_families(case: str) -> bool:
-    names = set(re.split(r"[\[\]-]", case.partition("[")[2])) & FAMILIES
-    return names <= CHOSEN
-
-
-def _listed() -> set[str]:
-    cases: set[str] = set()
-    for listing in HERE.joinpath("manifest").glob("*.txt"):
-        found = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
-        assert HERE.joinpath(f"test_{listing.stem}.py").is_file(), f"{listing.name} lists cases of a file that is gone"
-        assert len(found) == len(set(found)), f"{listing.name} lists a case twice"
-        cases |= {f"test_{listing.stem}.py::{case}" for case in found}
-    return cases
+from tests.manifest import require_each_case_listed_and_collected
 
 
 def test_each_case_is_listed_and_collected() -> None:
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            *LEAN,
-            "--collect-only",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            str(HERE),
-        ],
-        env={
-            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
-            "FAMILIES": " ".join(sorted(CHOSEN)),
-            "VERIFY": "1",
-        },
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
-    collected = {line.partition("tests/use/")[2] for line in ran.stdout.splitlines() if "::" in line}
-    collected = {case for case in collected if not case.startswith("test_manifest.py")}
-    wanted = {case for case in _listed() if _of_chosen_families(case)}
-    assert wanted - collected == set(), "listed in tests/use/manifest, and not collected"
-    assert collected - wanted == set(), "collected, and not listed in tests/use/manifest"
+    require_each_case_listed_and_collected(Path(__file__).resolve().parent)

@@ -11,7 +11,14 @@ ROOT_URLCONF = "benchmarks.soak.site.urls"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 DATABASES = {"default": _said["database"]}
-ASYNC_DB = {"default": {"pool_size": _said["pool_size"], "pool_timeout": 20.0}}
+ASYNC_DB = {
+    "default": {
+        "pool_size": _said["pool_size"],
+        "pool_timeout": 20.0,
+        "thread_pool": _said["thread_pool"],
+        "thread_pool_size": _said["pool_size"],
+    }
+}
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",

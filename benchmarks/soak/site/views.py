@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from sqlalchemy import text
 
-from django_bridge import atomic, database, mapped, run_django
+from django_bridge import atomic, database, mapped, run_django, threads
 
 from .middleware import log, told
 from .models import Account, Item, Transfer
@@ -251,11 +251,11 @@ def _rss_mib():
 async def state(request):
     """What this process holds now."""
     gc.collect()
-    stats = database().stats()
+    stats, of_threads = database().stats(), threads.stats()
     return JsonResponse(
         {
-            "checked_out": stats.checked_out,
-            "waiting": stats.waiting,
+            "checked_out": stats.checked_out + (of_threads.checked_out if of_threads else 0),
+            "waiting": stats.waiting + (of_threads.waiting if of_threads else 0),
             "size": stats.size,
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),

@@ -39,5 +39,7 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):  # without TLS MySQL's key 
 if BRIDGED:
     INSTALLED_APPS.append("django_bridge")
     MIDDLEWARE.insert(0, "django_bridge.middleware.ScopeMiddleware")
+    if "THREAD_POOL" in os.environ:
+        ASYNC_DB["default"] = {"thread_pool": True}
 if "SYNC_MIDDLEWARE" in os.environ:
     MIDDLEWARE.append("notes.views.sync_middleware")
