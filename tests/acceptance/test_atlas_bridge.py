@@ -27,7 +27,8 @@ def load_stock():
 
 
 stock = load_stock()
-pytestmark = pytest.mark.acceptance
+# On PostgreSQL test_sse_release serves the demo; all of its answers there are compared in the long version.
+pytestmark = [pytest.mark.acceptance, pytest.mark.verify("postgresql")]
 
 
 @dataclass(frozen=True)

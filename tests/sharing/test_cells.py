@@ -73,6 +73,7 @@ def test_whoever_asks_finds_what_was_opened(cell: Cell, family: str, table: Call
         assert stock.startswith("seen"), "the cell finds nothing on stock"
 
 
+@pytest.mark.verify("mariadb", "postgresql")
 def test_the_cells_are_told_apart(family: str, table: Callable[[str], Table]) -> None:
     """The control: where nothing is opened for it, the same asker finds neither a setting nor a row."""
     alone = table("alone")

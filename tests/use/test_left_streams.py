@@ -370,6 +370,7 @@ def _aiterator() -> AsyncIterator[int]:
 
 
 @pytest.mark.families("mariadb", "postgresql")
+@pytest.mark.verify("postgresql")
 @pytest.mark.parametrize("leaves", LEAVES)
 @pytest.mark.parametrize("scoped", [False, True], ids=["bare", "scope"])
 @pytest.mark.parametrize("open_rows", [_stream, _aiterator])
