@@ -38,7 +38,7 @@ install = $(UV) export --quiet --frozen --no-emit-project --python $(PY) $(1) \
 	| $(UV) pip install --quiet --python $(PY) --require-hashes -r - \
 	&& mkdir -p $(STAMPS) && touch $@
 
-.PHONY: help setup demo test lint docs bench soak conformance projects verify verify-clean lock clean
+.PHONY: help setup demo test lint docs bench bench-http soak conformance projects verify verify-clean lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -69,6 +69,9 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 
 bench: $(STAMPS)/bench $(needs_sqlite) $(needs_mariadb) $(needs_postgresql)  ## the benchmarks: ARGS=
 	@$(PY) -m benchmarks $(ARGS)
+
+bench-http: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## requests per second beside stock Django: ARGS=
+	@$(PY) -m benchmarks.http $(ARGS)
 
 soak: $(STAMPS)/bench $(needs_mariadb) $(needs_postgresql)  ## a storm on each server, then load and faults, fifteen minutes: ARGS=seconds
 	@$(PY) -m benchmarks.soak $(ARGS)

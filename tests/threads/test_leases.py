@@ -23,6 +23,7 @@ from django.db import (
     connections,
     transaction,
 )
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
@@ -734,6 +735,7 @@ def test_sqlite_in_memory_stays_off_the_pool(pooled: Pooled) -> None:
     close_old_connections()
     assert value("SELECT COUNT(*) FROM here") == 0
     assert threads.stats("default") is None
+    BaseDatabaseWrapper.close(connections["default"])  # which SQLite's own does not do to a database in memory
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
