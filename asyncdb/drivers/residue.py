@@ -61,7 +61,7 @@ _LEAVES = re.compile(
     r"\b(?:get_lock|release_lock|release_all_locks|set_config|pg_(?:try_)?advisory_(?:un)?lock\w*|setseed|load_extension"
     r"|dblink_connect\w*|lo_open|pg_replication_origin_session\w*|query_to_xml\w*|cursor_to_xml\w*|ts_stat"
     r"|ts_rewrite)\b"
-    r"|:=|\binto\s+@|\bpg_temp\b",
+    r"|:=|\binto\s+@|\bpg_temp\b|\bupdate\s+(?:pg_catalog\s*\.\s*)?pg_settings\b",
     re.IGNORECASE,
 )
 _TEMPORARY = re.compile(r"\b(?:create|into)\b[^;]*\btemp(?:orary)?\b", re.IGNORECASE)
@@ -78,7 +78,7 @@ _SET_CONFIG = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
 _ADVISORY_OF_THE_TRANSACTION = re.compile(r"\bpg_(?:try_)?advisory_xact_lock\w*", re.IGNORECASE)
 _READS = re.compile(
     r"\b(?:last_insert_id|found_rows|row_count|lastval|last_insert_rowid|changes|total_changes)\s*\(\s*\)"
-    r"|\bcurrval\s*\(|(?<!@)@(?!@)\w",
+    r"|\bcurrval\s*\(|(?<!@)@(?!@)\w|@@(?:(?:session|local)\.)?(?:identity|last_insert_id)\b",
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(r";\s*[^\s;]")

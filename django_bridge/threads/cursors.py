@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["tracked"]
 
 
+_READS = frozenset(
+    "arraysize closed description fetchall fetchmany fetchone itersize lastrowid messages name nextset query rowcount "
+    "rownumber rows_affected scroll scrollable setinputsizes setoutputsize statusmessage withhold".split()
+)
+"""What of a driver's cursor leaves the connection as it is."""
+
+
 class TrackedCursor:
     """Mixin of the class of a cursor of Django's."""
 
@@ -77,6 +84,12 @@ class TrackedCursor:
         except BaseException as err:
             lease.failed(err)
             raise
+
+    def __getattr__(self, name: str) -> Any:
+        """What Django's cursor hands through to the driver's: what is not known to read may do anything."""
+        if name not in _READS and (lease := self._lease) is not None:
+            lease.raw = True
+        return super().__getattr__(name)  # type: ignore[misc]
 
     @property
     def connection(self) -> Any:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -50,6 +51,11 @@ leases: weakref.WeakSet[Lease] = weakref.WeakSet()
 """All of this process."""
 _BEGINS: Final = frozenset({"BEGIN", "START", "XA"})
 _ENDS: Final = frozenset({"COMMIT", "ROLLBACK", "END"})
+_COMMENTS: Final = re.compile(r"/\*.*?\*/|--[^\n]*|#[^\n]*", re.DOTALL)
+_CHAINS: Final = re.compile(r"\band\s+chain\b", re.IGNORECASE)
+"""A COMMIT or ROLLBACK upon which the next transaction begins."""
+_IDS: Final = re.compile(r"last_insert_id|last_insert_rowid|identity|lastval|currval", re.IGNORECASE)
+_MAKES_IDS: Final = re.compile(r"\b(?:insert|replace|nextval|call|copy|merge)\b", re.IGNORECASE)
 _JITTER: Final = 0.1
 _OF_IDLE_LIMIT: Final = 0.9
 """Part of the server's own idle limit after which a connection is replaced."""
@@ -119,7 +125,8 @@ class Lease:
         """Whether more than the wrapper and its cursors referred to the driver's connection."""
         self._by_request = by_request
         self._knows_parameters = False
-        self.used = False
+        self.used = self.made_ids = False
+        """Whether a statement was sent on the connection since it was taken; whether one that makes ids."""
         self._stranger = False
         """Whether what is left on the connection is not this thread's, or what this thread left is on another."""
         self._had_one = False
@@ -134,6 +141,11 @@ class Lease:
                 _here.end = _EndOfThread()
             _here.end.leases.add(self)
 
+    @property
+    def is_connecting(self) -> bool:
+        """Whether a connection is being made, of which nothing is known yet."""
+        return self.place is not None and self.place.facts is None
+
     def change(self, pool: AliasPool) -> None:
         """Goes over to a pool that was made anew."""
         self.pool, self.last, self._knows_parameters = pool, None, False
@@ -146,8 +158,10 @@ class Lease:
         - **errors**: those of :meth:`ThreadPool.checkout`, and of the login.
         """
         pool = self.pool
-        self.used = False
+        self.used = self.made_ids = False
         self.open.clear()
+        if self.place is not None:  # something from outside has interrupted its way back
+            self._drop(wrapper)
         try:
             place = pool.places.checkout(self)
             if place.connection is not None and not self._is_fit(wrapper, place):
@@ -278,14 +292,17 @@ class Lease:
         found = _judged(statement, self.pool.family)
         if found.plain:
             self.used = True
+            self.made_ids = self.made_ids or found.makes_ids
             return
-        if found.reads_left and self._stranger and not self.used and not found.left:
+        used = self.made_ids if found.reads_ids else self.used
+        if found.reads_left and self._stranger and not used and not found.left:
             raise TransactionManagementError(
                 "this statement reads what an earlier one left on its connection, and the connection that this thread "
                 f"had on {self.pool.alias!r} went to another one, or was replaced: run both inside "
                 "transaction.atomic(), or on one open cursor",
             )
         self.used = True
+        self.made_ids = self.made_ids or found.makes_ids
         if found.several:
             cursor._unread = True  # noqa: SLF001  (the mixin's)
         if found.begins is not None and not self.pool.driver.tells_transaction:
@@ -374,6 +391,7 @@ class Lease:
             or self.by_hand
             or self._by_request
             or self.pool.release == "request"
+            or self.pool.has_receivers()  # nobody knows what they set, for whom
             or not wrapper.autocommit
             or wrapper.in_atomic_block
             or wrapper.closed_in_transaction
@@ -400,7 +418,7 @@ class Lease:
         """Gives the connection back if nothing is held; ``at_once``: from a finalizer, without any I/O or wait."""
         wrapper = self._wrapper()
         place = self.place
-        if place is None or wrapper is None or self.depth:
+        if place is None or place.facts is None or wrapper is None or self.depth:
             return
         if self._left_cursors:
             if at_once:
@@ -444,6 +462,7 @@ class Lease:
             whole = (
                 not self.open
                 and not self.by_hand
+                and not pool.has_receivers()
                 and not wrapper.in_atomic_block
                 and wrapper.autocommit
                 and not pool.driver.in_transaction(place.connection)
@@ -593,24 +612,29 @@ class _Judged:
     defines_routines: bool = False
     begins: bool | None = None
     several: bool = False
+    reads_ids: bool = False
+    makes_ids: bool = False
 
 
 _PLAIN: Final = _Judged(plain=True)
+_PLAIN_THAT_MAKES_IDS: Final = _Judged(plain=True, makes_ids=True)
 
 
 @functools.lru_cache(maxsize=1024)
 def _judged(statement: str, family: str) -> _Judged:
     found: Residue = residue(statement)
-    word = first_word(statement)
+    bare = _COMMENTS.sub(" ", statement)
+    word = first_word(bare)
     begins = None
-    if word in _BEGINS:
+    if word in _BEGINS or (word in _ENDS and _CHAINS.search(bare)):
         begins = True
-    elif word in _ENDS and " TO " not in f" {statement.upper()} ":
+    elif word in _ENDS and " TO " not in f" {bare.upper()} ":
         begins = False
-    several = ";" in statement.rstrip().rstrip(";")
+    several = ";" in bare.rstrip().rstrip(";")
     left = found.left or family in found.left_on or word == "XA"
+    makes_ids = _MAKES_IDS.search(bare) is not None
     if not (left or found.reads_left or found.calls or found.defines_routines or several or begins is not None):
-        return _PLAIN
+        return _PLAIN_THAT_MAKES_IDS if makes_ids else _PLAIN
     return _Judged(
         plain=False,
         left=left,
@@ -619,6 +643,8 @@ def _judged(statement: str, family: str) -> _Judged:
         defines_routines=found.defines_routines,
         begins=begins,
         several=several,
+        reads_ids=_IDS.search(bare) is not None,
+        makes_ids=makes_ids,
     )
 
 

@@ -10,6 +10,9 @@ is overtaken.
 A garbage collector may run in any thread at any line, also while that thread has the lock. So what is given back by a
 finalizer (:meth:`ThreadPool.abandon`) goes through a queue that needs no lock, and is taken in by whoever has the lock,
 or by the finalizer itself if nobody has.
+
+A signal handler, or another thread, may raise in a thread at any line (Celery's soft time limit). So the lock is taken
+by its own ``with``, which nothing comes between, and a place changes hands in an order in which it is never nobody's.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
 from asyncdb.errors import DatabaseClosed, PoolError, PoolTimeout
@@ -74,41 +76,6 @@ class _Waiter:
         self.woken.acquire()
 
 
-class _Guard:
-    """The pool's lock, which takes in what finalizers have left before it is free again."""
-
-    def __init__(self, take_in: Callable[[], None], left: deque[Place]) -> None:
-        self._lock = threading.Lock()
-        self._take_in = take_in
-        self._left = left
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if self._left:
-                self._take_in()
-        finally:
-            self._lock.release()
-        if self._left:  # left after the look above, by a finalizer that found the lock taken
-            self.try_now()
-
-    def try_enter(self) -> bool:
-        """Takes the lock if nobody has it; then ``__exit__`` must be called."""
-        return self._lock.acquire(blocking=False)
-
-    def try_now(self) -> None:
-        """Takes in what finalizers have left, unless somebody has the lock, who will."""
-        while self._left and self._lock.acquire(blocking=False):
-            try:
-                self._take_in()
-            finally:
-                self._lock.release()
-
-
 class ThreadPool:
     """See the module.
 
@@ -129,7 +96,7 @@ class ThreadPool:
         self._line: deque[_Waiter] = deque()
         self._left: deque[Place] = deque()
         self._handed_over = 0.0
-        self._guard = _Guard(self._take_in, self._left)
+        self._lock = threading.Lock()
         self._all_back = threading.Event()
 
     # -- taking --------------------------------------------------------------------------------------------------
@@ -141,16 +108,20 @@ class ThreadPool:
           ``PoolExhaustedByThreads`` if all who have one wait for another; ``DatabaseClosed``.
         """
         owner = threading.get_ident()
-        with self._guard:
+        with self._lock:
+            self._take_in()
             if self.closed:
                 self._refuse_closed()
             place = self._take(holder, owner)
-            if place is not None:
-                return place
-            self._refuse_if_all_wait(owner)
-            waiter = _Waiter(holder, owner, self._clock())
-            self._line.append(waiter)
+            if place is None:
+                self._refuse_if_all_wait(owner)
+                waiter = _Waiter(holder, owner, self._clock())
+                self._line.append(waiter)
+        if place is not None:
+            self._take_in_now()
+            return place
         try:
+            self._take_in_now()
             return self._wait(waiter)
         except BaseException:
             self._leave_line(waiter)
@@ -183,8 +154,9 @@ class ThreadPool:
         while True:
             ends = max(waiter.since, self._handed_over) + self.timeout
             waiter.woken.acquire(timeout=max(ends - self._clock(), 0.0))
-            with self._guard:
+            with self._lock:
                 now = self._clock()
+                self._take_in()
                 if waiter.place is None:
                     if waiter.closed:
                         self._refuse_closed()
@@ -201,13 +173,13 @@ class ThreadPool:
 
     def _leave_line(self, waiter: _Waiter) -> None:
         """Takes a thread that gives up, or dies, out of the line; what it was given meanwhile goes to the next."""
-        with self._guard:
-            if waiter.place is not None:
-                place, waiter.place = waiter.place, None
-                waiter.holder.place = None
-                self._hand_over(place)
-            elif waiter in self._line:
+        with self._lock:
+            if waiter in self._line:
                 self._line.remove(waiter)
+            if waiter.place is not None:
+                self._let_go(waiter.holder, waiter.place)
+                waiter.place = None
+        self._take_in_now()
 
     def _refuse_if_all_wait(self, owner: int) -> None:
         waiting = {waiter.owner for waiter in self._line}
@@ -230,81 +202,110 @@ class ThreadPool:
         Returns a connection that the caller must close, because the pool is closed; else None.
         """
         unwanted = None
-        with self._guard:
+        with self._lock:
             place = holder.place
             if place is None:
                 return None
             place.idle_since = self._clock()
             if self.closed:
                 unwanted, place.connection = place.connection, None
-            holder.place = None
-            self._hand_over(place)
+            self._let_go(holder, place)
+        self._take_in_now()
         return unwanted
 
     def checkin_at_once(self, holder: Holder) -> bool:
         """The same from a finalizer; does nothing and returns False if somebody has the lock, or the pool is closed."""
-        if not self._guard.try_enter():
+        if not self._lock.acquire(blocking=False):
             return False
         try:
             if self.closed or (place := holder.place) is None:
                 return False
             place.idle_since = self._clock()
-            holder.place = None
-            self._hand_over(place)
+            self._let_go(holder, place)
             return True
         finally:
-            self._guard.__exit__(None, None, None)
+            self._lock.release()
 
     def vacate(self, holder: Holder) -> None:
         """Takes back the place of ``holder``, whose connection the caller closes or has closed."""
-        with self._guard:
-            place, holder.place = holder.place, None
-            if place is not None:
+        with self._lock:
+            if (place := holder.place) is not None:
                 place.connection = place.facts = place.user = None
-                self._hand_over(place)
+                self._let_go(holder, place)
+        self._take_in_now()
 
     def abandon(self, place: Place) -> None:
         """Takes back a place from a finalizer: never waits. Its connection was closed."""
+        place.owner = None
         self._left.append(place)
-        self._guard.try_now()
+        self._take_in_now()
 
     def suspect(self) -> None:
         """Has every connection that is idle now replaced before it is used again."""
-        with self._guard:
+        with self._lock:
+            self._take_in()
             self.generation += 1
+        self._take_in_now()
+
+    def _let_go(self, holder: Holder, place: Place) -> None:
+        """Takes a place from its holder. Under the lock; whatever interrupts it, the place is in the pool's hands."""
+        place.owner = None
+        self._left.append(place)
+        holder.place = None
+        self._take_in()
 
     def _take_in(self) -> None:
+        """Hands over what was left. Under the lock; each is forgotten last, so that an interruption repeats it."""
         while self._left:
-            place = self._left.popleft()
-            if place in self._places and not place.idle:
+            place = self._left[0]
+            if place in self._places and place.owner is None and place not in self._idle:
                 self._hand_over(place)
+            self._left.popleft()
+
+    def _take_in_now(self) -> None:
+        """Takes in what finalizers have left, unless somebody has the lock, who will."""
+        while self._left and self._lock.acquire(blocking=False):
+            try:
+                self._take_in()
+            finally:
+                self._lock.release()
 
     def _hand_over(self, place: Place) -> None:
         """Gives a place to the first in line, or makes it idle, or gives it up. Under the lock."""
-        place.owner = None
         self._handed_over = self._clock()
-        if self._line and not self.closed:
-            waiter = self._line.popleft()
+        line = self._line
+        while line and line[0].place is not None:  # what gave it a place was interrupted before it could say so
+            self._wake(line.popleft())
+        if line and not self.closed:
+            waiter = line[0]
+            waiter.place = waiter.holder.place = place
             place.owner = waiter.owner
-            waiter.place = place
-            waiter.holder.place = place
+            line.popleft()
             self.counts.checkouts += 1
-            waiter.woken.release()
+            self._wake(waiter)
         elif place.connection is not None:
-            place.idle = True
             self._idle.append(place)
+            place.idle = True
         else:
             self._places.discard(place)
             if self.closed and not self._places:
                 self._all_back.set()
 
+    @staticmethod
+    def _wake(waiter: _Waiter) -> None:
+        if waiter.woken.locked():
+            waiter.woken.release()
+
     # -- looking -------------------------------------------------------------------------------------------------
 
     def stats(self) -> PoolStats:
         """The pool at this moment."""
-        with self._guard:
+        with self._lock:
+            self._take_in()
             idle, waiting = len(self._idle), len(self._line)
-            return PoolStats(self.size, len(self._places) - idle, idle, waiting, self.counts.copy())
+            found = PoolStats(self.size, len(self._places) - idle, idle, waiting, self.counts.copy())
+        self._take_in_now()
+        return found
 
     def _numbers(self) -> str:
         return f"size {self.size}, checked out {len(self._places) - len(self._idle)}, waiting {len(self._line)}"
@@ -313,24 +314,29 @@ class ThreadPool:
 
     def take_idle(self) -> list[Any]:
         """Gives up every idle connection; the caller closes them."""
-        with self._guard:
-            return self._give_up_idle()
+        with self._lock:
+            self._take_in()
+            closing = self._give_up_idle()
+        self._take_in_now()
+        return closing
 
     def close(self) -> list[Any]:
         """Closes the pool: threads in line get ``DatabaseClosed``, and what is in use is closed when it comes back.
 
         Returns the idle connections, which the caller closes.
         """
-        with self._guard:
+        with self._lock:
+            self._take_in()
             self.closed = True
             while self._line:
                 waiter = self._line.popleft()
                 waiter.closed = True
-                waiter.woken.release()
+                self._wake(waiter)
             closing = self._give_up_idle()
             if not self._places:
                 self._all_back.set()
-            return closing
+        self._take_in_now()
+        return closing
 
     def wait_closed(self, timeout: float) -> bool:
         """Waits until a closed pool has everything back; False if that took longer than ``timeout`` seconds."""
@@ -354,7 +360,7 @@ class ThreadPool:
         self._places, self._idle = set(), []
         self._line.clear()
         self._left.clear()
-        self._guard = _Guard(self._take_in, self._left)
+        self._lock = threading.Lock()
         self._all_back = threading.Event()
         self.counts = PoolCounts()
         return parents

@@ -22,7 +22,8 @@ _LINGER: Final = 5.0
 
 class _Watchdog:
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
         self._watched: dict[int, tuple[float, int]] = {}
         self._numbers = itertools.count()
         self._runs = False
@@ -30,25 +31,26 @@ class _Watchdog:
     def watch(self, fileno: int, seconds: float) -> int:
         number = next(self._numbers)
         ends = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             soonest = min((end for end, _ in self._watched.values()), default=float("inf"))
             self._watched[number] = (ends, fileno)
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="django_bridge watchdog", daemon=True).start()
-            elif ends < soonest:
-                self._changed.notify()
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._run, name="django_bridge watchdog", daemon=True).start()
+        elif ends < soonest:
+            self._changed.set()
         return number
 
     def leave(self, number: int) -> None:
         """Under the lock, so that the file descriptor is not shut down when another connection has its number."""
-        with self._changed:
+        with self._lock:
             self._watched.pop(number, None)
 
     def _run(self) -> None:
         last = time.monotonic()
-        with self._changed:
-            while True:
+        while True:
+            self._changed.clear()
+            with self._lock:
                 now = time.monotonic()
                 for number, (ends, fileno) in list(self._watched.items()):
                     if ends <= now:
@@ -62,7 +64,7 @@ class _Watchdog:
                     return
                 else:
                     soonest = last + _LINGER
-                self._changed.wait(max(soonest - now, 0.0))
+            self._changed.wait(max(soonest - now, 0.0))
 
 
 _watchdog = _Watchdog()

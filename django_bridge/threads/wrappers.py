@@ -149,7 +149,7 @@ class LeasedWrapper(Viewed):
     def end_of_call(self) -> None:
         """Lets go of what is held: the next call in this thread is somebody else's."""
         lease = self._lease
-        if lease is None or self._thread_sharing_count or self.in_atomic_block:
+        if lease is None or self._thread_sharing_count or self.in_atomic_block or not self.autocommit:
             return
         try:
             self.close()
@@ -218,9 +218,11 @@ class LeasedWrapper(Viewed):
     def run_and_clear_commit_hooks(self) -> None:
         """The connection goes back before the hooks run, which may take long."""
         lease = self._lease
-        if lease is None or get_ident() != lease.ident:
+        if lease is None or get_ident() != lease.ident or lease.is_connecting:
             super().run_and_clear_commit_hooks()  # type: ignore[misc]
             return
+        # Django says so after the hooks. One of them may connect anew, which must not run the others.
+        self.run_commit_hooks_on_set_autocommit_on = False
         depth, lease.depth = lease.depth, 0
         try:
             lease.settle()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import random
+import signal
 import sys
 import threading
 import time
@@ -678,11 +680,14 @@ def test_connection_created_is_sent_as_by_the_projects_class_for_each_pair(poole
         value("SELECT 1")
         value("SELECT 1")
         assert len(told) == 1
+        assert pooled.out == 1  # nobody knows what a receiver has set, and for whom: until the request ends
+        close_old_connections()
         another(value, "SELECT 1")
         another(value, "SELECT 1")
         assert [sender for sender, _ in told] == [project_class] * 2
         assert told[0][1] is not told[1][1]
-        assert pooled.stats.counts.connects == 1
+        assert pooled.stats.counts.connects == 2
+        another(close_old_connections)
     finally:
         connection_created.disconnect(receiver, sender=project_class)
 
@@ -881,3 +886,162 @@ def test_no_connection_gets_older_than_the_servers_own_idle_limit(pooled: Pooled
         pooled.use(OPTIONS={"options": "-c idle_session_timeout=100s"})
     value("SELECT 1")
     assert connections["default"]._lease.last.facts.expires - time.monotonic() <= 90
+
+
+# -- what a hostile look has found -----------------------------------------------------------------------------------
+
+
+def test_a_hook_that_fails_or_asks_does_not_spoil_the_next_connection(pooled: Pooled, another: Another) -> None:
+    models = pooled.models
+    seen: list[int] = []
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    pooled.use(size=2)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        models.Row.objects.create(number=1)
+        transaction.on_commit(fails)
+    close_old_connections()
+    threads.close_pools()
+    assert models.Row.objects.count() == 1
+
+    def asks_anew() -> None:
+        close_old_connections()
+        threads.close_pools()  # so that the hook's own query opens a connection
+        seen.append(models.Row.objects.count())
+
+    with transaction.atomic():
+        models.Row.objects.create(number=2)
+        transaction.on_commit(asks_anew)
+        transaction.on_commit(lambda: seen.append(models.Row.objects.count()))
+    assert seen == [2, 2]
+    models.Row.objects.all().delete()
+
+
+@SERVERS
+def test_what_a_receiver_has_set_for_one_thread_no_other_meets(pooled: Pooled, another: Another) -> None:
+    pooled.use(size=1)
+    whose = threading.local()
+    ask = pooled.ask("SELECT @@group_concat_max_len", "SELECT current_setting('application_name')", "")
+
+    def receiver(connection: Any, **_: Any) -> None:
+        if (name := getattr(whose, "name", None)) is not None:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    pooled.ask(f"SET SESSION group_concat_max_len = {name}", f"SET application_name = '{name}'", "")
+                )
+
+    def request(name: int | None) -> str:
+        whose.name = name
+        try:
+            return str(value(ask))
+        finally:
+            close_old_connections()
+
+    connection_created.connect(receiver)
+    try:
+        assert request(7001) == "7001"
+        assert another(request, 7002) == "7002"
+        assert request(7003) == "7003"
+        assert another(request, None) not in {"7001", "7002", "7003"}
+    finally:
+        connection_created.disconnect(receiver)
+
+
+@SERVERS
+@pytest.mark.parametrize("begin", ["/* c */ BEGIN", "-- c\nBEGIN", "/* c */ START TRANSACTION"])
+def test_a_transaction_begun_behind_a_comment_is_its_threads(pooled: Pooled, another: Another, begin: str) -> None:
+    pooled.use(size=2)
+    models = pooled.models
+    tell(begin)
+    tell(f"INSERT INTO {models.Named._meta.db_table} (name) VALUES ('open')")
+    assert another(models.Named.objects.count) == 0
+    tell("ROLLBACK")
+    assert models.Named.objects.count() == 0
+    assert pooled.out == 0
+
+
+@MARIADB
+def test_a_commit_that_chains_begins_the_next_transaction(pooled: Pooled, another: Another) -> None:
+    pooled.use(size=2)
+    models = pooled.models
+    tell("BEGIN")
+    tell("COMMIT AND CHAIN")
+    tell(f"INSERT INTO {models.Named._meta.db_table} (name) VALUES ('open')")
+    assert another(models.Named.objects.count) == 0
+    tell("ROLLBACK")
+    assert models.Named.objects.count() == 0
+
+
+@MARIADB
+@pytest.mark.parametrize("ask", ["SELECT LAST_INSERT_ID()", "SELECT @@identity", "SELECT @@last_insert_id"])
+def test_anothers_last_id_is_refused_also_after_a_statement_that_makes_none(
+    pooled: Pooled, another: Another, ask: str
+) -> None:
+    pooled.use(size=1)
+    pooled.models.Row.objects.create(number=1)
+    another(lambda: pooled.models.Row.objects.create(number=2))
+    with pytest.raises(TransactionManagementError, match="earlier one left"), transaction.atomic():
+        tell("SELECT 1")
+        tell(ask)
+    with transaction.atomic():
+        made = pooled.models.Row.objects.create(number=3)
+        assert value(ask) == made.pk
+    pooled.models.Row.objects.all().delete()
+
+
+@SQLITE
+def test_what_the_drivers_cursor_does_by_itself_is_met_by_nobody(pooled: Pooled, another: Another) -> None:
+    pooled.use(size=1)
+    with connection.cursor() as cursor:
+        cursor.executescript("PRAGMA foreign_keys = off; CREATE TEMP TABLE tt (id int)")
+    assert pooled.out == 1
+    close_old_connections()
+    assert another(value, "PRAGMA foreign_keys") == 1
+    assert another(value, "SELECT COUNT(*) FROM sqlite_temp_master") == 0
+
+
+@POSTGRESQL
+def test_a_setting_made_through_pg_settings_is_its_threads(pooled: Pooled, another: Another) -> None:
+    pooled.use(size=1)
+    tell("UPDATE pg_settings SET setting = '5000' WHERE name = 'statement_timeout'")
+    assert pooled.out == 1
+    close_old_connections()
+    assert another(value, "SHOW statement_timeout") == "0"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_exception_from_outside_costs_neither_the_lock_nor_a_place(pooled: Pooled) -> None:
+    """As Celery's soft time limit raises it: at any line of the main thread."""
+
+    class TooLong(BaseException):
+        pass
+
+    def raises(*_: Any) -> None:
+        raise TooLong
+
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals are the main thread's")
+    pooled.use(size=1, thread_pool_timeout=5.0)
+    before = signal.signal(signal.SIGALRM, raises)
+    ends, met = time.monotonic() + 3.0, 0
+    try:
+        while time.monotonic() < ends:
+            signal.setitimer(signal.ITIMER_REAL, random.random() * 0.004 + 0.0001, 0.05)
+            try:
+                while time.monotonic() < ends:  # one that falls into a finalizer is heard by nobody
+                    value("SELECT 1")
+            except TooLong:
+                met += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            with contextlib.suppress(Exception):
+                close_old_connections()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert met > 50
+    connection.close()
+    assert in_thread(value, "SELECT 1") == 1  # the one place is there, and the lock free
+    wait_until(lambda: pooled.out == 0)

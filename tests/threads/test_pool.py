@@ -352,7 +352,7 @@ def test_a_finalizer_that_finds_the_lock_taken_by_its_own_thread_does_not_wait()
     place, thread.place = thread.place, None
     assert place is not None
     place.connection = None
-    with pool._guard:
+    with pool._lock:
         pool.abandon(place)
         assert not pool.checkin_at_once(take_nothing())
     assert pool.stats().checked_out == 0, "whoever had the lock has taken it in"
@@ -391,7 +391,7 @@ def test_after_a_fork_the_pool_is_empty_and_the_parents_connections_are_kept() -
     idle, held = take(pool), take(pool)
     parents = {id(thread.place.connection) for thread in (idle, held) if thread.place is not None}
     pool.checkin(idle)
-    pool._guard.__enter__()  # another thread of the parent had it at that moment
+    pool._lock.acquire()  # another thread of the parent had it at that moment
     kept = pool.begin_anew_after_fork()
     assert {id(connection) for connection in kept} == parents
     stats = pool.stats()
