@@ -107,7 +107,7 @@ class ThreadPool:
         - **errors**: ``PoolTimeout`` if no place came free for anybody in ``timeout`` seconds;
           ``PoolExhaustedByThreads`` if all who have one wait for another; ``DatabaseClosed``.
         """
-        owner = threading.get_ident()
+        owner, waiter = threading.get_ident(), None
         with self._lock:
             self._take_in()
             if self.closed:
@@ -120,6 +120,7 @@ class ThreadPool:
         if place is not None:
             self._take_in_now()
             return place
+        assert waiter is not None
         try:
             self._take_in_now()
             return self._wait(waiter)
