@@ -1,28 +1,21 @@
-"""``ScopeMiddleware``: one scope for each request; ``outside_scope``: a view that is left to Django.
-
-``BusyMiddleware``: 503 instead of 500 where no connection came free.
-"""
+"""``ScopeMiddleware``: one scope for each request; ``outside_scope``: a view that is left to Django."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase
-
-from asyncdb.errors import PoolOverloaded, PoolTimeout
 
 from .scope_threads import scope_from_thread
 from .scopes import Scope, entered, hidden, scope
 
-__all__ = ["BusyMiddleware", "ScopeMiddleware", "outside_scope"]
+__all__ = ["ScopeMiddleware", "outside_scope"]
 
-log = logging.getLogger("django_bridge.middleware")
 V = TypeVar("V", bound=Callable[..., Any])
 
 
@@ -60,45 +53,6 @@ class ScopeMiddleware:
             if _has_a_body_to_come(response) and (place := opened.leave_open()) is not None:
                 _stay_for_the_body(response, place)
         return response
-
-
-class BusyMiddleware:
-    """Answers 503 with ``Retry-After`` where a view was given no connection in time: the request did nothing wrong.
-
-    Put it last in ``MIDDLEWARE``, so that it hears of the error first. It answers for ``PoolTimeout`` and
-    ``PoolOverloaded``, also as the cause of Django's ``OperationalError``. Every other error goes on, and so does that
-    of a body, which begins after the answer.
-    """
-
-    sync_capable = True
-    async_capable = True
-    retry_after = 1
-    """Seconds, as the header says; a subclass may say others."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Called by Django where a view has raised."""
-        if not _is_of_a_full_pool(exception):
-            return None
-        log.warning("503 for %s: %s", request.path, exception)
-        return HttpResponse(status=503, headers={"Retry-After": str(self.retry_after)})
-
-
-def _is_of_a_full_pool(error: BaseException | None) -> bool:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, PoolTimeout | PoolOverloaded):
-            return True
-        seen.add(id(error))
-        error = error.__cause__
-    return False
 
 
 def outside_scope(view: V) -> V:

@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from asyncdb.testing import DatabaseServer, MariaDBServer, PostgreSQLServer, Pri
 from asyncdb.testing.ports import free_port
 
 from ..machine import describe_machine
+from ..serving import takes_connections
 from .client import load
 from .site import SIDES, VIEWS
 
@@ -45,7 +45,7 @@ def served(server: DatabaseServer, side: str) -> Iterator[tuple[int, int]]:
             env=environment(server, side), cwd=ROOT, stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            asyncio.run(_answers(process, port))
+            asyncio.run(takes_connections(process, port))
             yield port, process.pid
         except BaseException:
             log.seek(0)
@@ -58,18 +58,6 @@ def served(server: DatabaseServer, side: str) -> Iterator[tuple[int, int]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-async def _answers(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            (await asyncio.open_connection("127.0.0.1", port))[1].close()
-            return
-        except OSError:
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not answer"
-            await asyncio.sleep(0.05)
 
 
 def fill(server: DatabaseServer) -> None:

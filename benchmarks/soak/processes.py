@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from asyncdb.testing import DatabaseServer, free_port
+
+from ..serving import takes_connections
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("views", "middleware")
@@ -71,15 +72,10 @@ class Processes:
                 env=self._environment(name), cwd=ROOT, stdout=log, stderr=log,
             )  # fmt: skip
             try:
-                deadline = time.monotonic() + 60
-                while True:
-                    try:
-                        (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                        break
-                    except OSError:
-                        assert process.poll() is None, _read(log)
-                        assert time.monotonic() < deadline, _read(log)
-                        await asyncio.sleep(0.05)
+                try:
+                    await takes_connections(process, port)
+                except AssertionError as err:
+                    raise AssertionError(f"{err}\n{_read(log)}") from err
                 yield f"http://127.0.0.1:{port}/"
                 assert process.poll() is None, f"the server has died: {process.returncode}\n{_read(log)}"
             finally:

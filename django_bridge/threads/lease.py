@@ -74,8 +74,6 @@ class Facts:
     references: int
     """How many there were to the driver's object, but for cursors."""
     expires: float
-    told: weakref.WeakSet[Lease]
-    """Those whose wrapper was in a ``connection_created`` of this connection."""
     alive: set[int]
     """The cursors of this connection that were not collected yet, closed or not, whichever thread has them, by ``id``;
     by ``~id`` too where a cursor that has sent something refers to its connection twice."""
@@ -244,7 +242,6 @@ class Lease:
             state=driver.state(place.connection),
             references=self._references(place),
             expires=now + lifetime * (1 - _JITTER * random()),  # noqa: S311  (spreads load, guards no secret)
-            told=weakref.WeakSet((self,)),
             alive=self.alive,
         )
         counts = pool.places.counts
@@ -268,8 +265,7 @@ class Lease:
             self._knows_parameters = True
             self.pool.put_facts_on(wrapper)
             self.pool.ask_for_parameters(wrapper)
-        if self not in place.facts.told and self.pool.has_receivers():
-            place.facts.told.add(self)
+        if self.pool.has_receivers():  # since it was opened: else it would have been closed with its request
             self._announcing = True
             try:
                 self.pool.announce(wrapper)
@@ -500,10 +496,8 @@ class Lease:
         return False
 
     def _reset(self, wrapper: Any, place: Place) -> bool:
-        """Has the server forget what was left; False where it cannot, or where nobody knows what receivers have set."""
+        """Has the server forget what was left; False where it cannot."""
         pool, connection = self.pool, place.connection
-        if pool.has_receivers():
-            return False
         self._announcing = True
         self.depth += 1
         try:

@@ -145,8 +145,8 @@ class ThreadPool:
         if len(self._places) < self.size:
             place = Place(self.generation)
             place.owner = owner
+            holder.place = place  # first: one that is interrupted after it is given back as none of the pool's
             self._places.add(place)
-            holder.place = place
             self.counts.checkouts += 1
             return place
         return None

@@ -17,9 +17,9 @@ from sqlalchemy import text
 
 from asyncdb.errors import PoolTimeout
 from django_bridge import session
-from django_bridge.middleware import BusyMiddleware
+from django_bridge.busy import BusyMiddleware
 
-BUSY = ("django_bridge.middleware.ScopeMiddleware", "django_bridge.middleware.BusyMiddleware")
+BUSY = ("django_bridge.middleware.ScopeMiddleware", "django_bridge.busy.BusyMiddleware")
 
 
 def sync_view(request: HttpRequest) -> HttpResponse:

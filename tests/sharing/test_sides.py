@@ -16,9 +16,10 @@ from asyncdb import registry
 from django_bridge import atomic, database, loops, run_django, scope, scope_threads, scopes, threads
 from django_bridge.errors import ScopeInTwoPlaces
 from django_bridge.threads.wrappers import LeasedWrapper
+from tests.asking import tell, value
 from tests.bridge.conftest import forget_connections
 from tests.threads.conftest import Pooled
-from tests.threads.test_leases import SETTING, setting_is_there, tell, value
+from tests.threads.test_leases import SETTING, setting_is_there
 
 
 def in_request(work: Callable[[], Awaitable[Any]], *, context: bool = True) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -86,13 +85,6 @@ def in_thread(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a function in a thread of its own, which ends afterwards without closing anything, and waits for it."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(function, *args).result(30)
-
-
-def wait_until(condition: Callable[[], Any], within: float = 10.0) -> None:
-    ends = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < ends, "did not come true"
-        time.sleep(0.005)
 
 
 class Another:

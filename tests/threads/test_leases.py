@@ -34,24 +34,15 @@ from asyncdb.drivers.physical import Liveness
 from asyncdb.errors import ConfigurationError
 from django_bridge import threads
 from django_bridge.threads.wrappers import LeasedWrapper
+from tests.asking import tell, value
+from tests.polling import until
 
-from .conftest import Another, Pooled, in_thread, wait_until
+from .conftest import Another, Pooled, in_thread
 
 SERVERS = pytest.mark.families("mariadb", "postgresql")
 POSTGRESQL = pytest.mark.families("postgresql")
 SQLITE = pytest.mark.families("sqlite")
 MARIADB = pytest.mark.families("mariadb")
-
-
-def tell(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def value(statement: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchone()[0]
 
 
 def own_number(pooled: Pooled) -> int:
@@ -584,8 +575,8 @@ def test_a_thread_that_dies_in_a_transaction_gives_its_place_back_and_nothing_is
         pooled.models.Row.objects.create(number=1)
 
     in_thread(die)
-    wait_until(lambda: pooled.out == 0)
-    wait_until(lambda: pooled.models.Row.objects.count() == 0)
+    until(lambda: pooled.out == 0)
+    until(lambda: pooled.models.Row.objects.count() == 0)
     pooled.models.Row.objects.create(number=2)
 
 

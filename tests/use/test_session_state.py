@@ -18,6 +18,7 @@ from asyncdb.drivers.residue import leaves_something, residue
 from asyncdb.errors import TransactionMisuse
 from django_bridge import atomic, database, run_django, scope, session
 from django_bridge.errors import ScopeOwnedByTask, SessionLost
+from tests.asking import tell, value
 from tests.bridge.site import SCOPED, get, site
 
 SERVERS = pytest.mark.families("mariadb", "mysql", "postgresql")
@@ -45,17 +46,6 @@ class Setting:
 
     def is_there(self) -> bool:
         return bool(value(self.ask) == 7)
-
-
-def tell(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def value(statement: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchone()[0]
 
 
 @pytest.fixture
